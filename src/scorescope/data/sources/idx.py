@@ -1,0 +1,99 @@
+"""IDX, the format of MNIST and its family: ``train-images-idx3-ubyte`` and its labels beside it, gzipped or not.
+
+A file is two zero bytes, one for the type (8 is uint8), one for the number of axes, their lengths as big-endian uint32,
+then the values. Source: Y. LeCun, "The MNIST database of handwritten digits", section "File formats".
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from scorescope.data.sources.arrays import ArraySource
+from scorescope.data.sources.base import Labels
+from scorescope.foundation import UserError
+
+_UINT8 = 8
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file, gzipped or not, starts as an IDX file of uint8 values does."""
+    try:
+        with _open(path) as file:
+            start = file.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start[:3] == bytes((0, 0, _UINT8)) and 1 <= start[3] <= 4
+
+
+def open_idx(path: Path) -> ArraySource:
+    """The images of an IDX file with the labels that lie beside it, if any.
+
+    Raises UserError if either file is cut or of another type, or if there are not as many labels as images.
+    """
+    images = read_idx(path)
+    if images.ndim != 3:
+        raise UserError(
+            f"{path} is an IDX file of {images.ndim} axes; one of images has 3 (as train-images-idx3-ubyte)"
+        )
+    beside = labels_beside(path)
+    return ArraySource(str(path), images, None if beside is None else read_idx(beside).astype(np.int64))
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """The array of an IDX file, mapped: gzipped ones through a temporary file that vanishes when the array does.
+
+    Raises UserError if it is cut, longer than its header says, or not of uint8.
+    """
+    with tempfile.TemporaryFile(prefix="scorescope-") as unpacked:
+        try:
+            with _open(path) as file:
+                shutil.copyfileobj(file, unpacked, 1 << 20)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{path} cannot be unpacked ({error}): was its download cut short?") from error
+        size = unpacked.tell()
+        unpacked.seek(0)
+        start = unpacked.read(4)
+        if len(start) < 4 or start[:3] != bytes((0, 0, _UINT8)) or not 1 <= start[3] <= 4:
+            raise UserError(f"{path} is not an IDX file of uint8 values: it starts with {start.hex() or 'nothing'}")
+        axes = start[3]
+        shape = tuple(int(length) for length in np.frombuffer(unpacked.read(4 * axes), dtype=">u4"))
+        expected = 4 + 4 * axes + int(np.prod(shape, dtype=np.int64))
+        if len(shape) < axes or size != expected:
+            raise UserError(f"{path} holds {size:,} bytes, its header says {expected:,}: was its download cut short?")
+        if 0 in shape:
+            raise UserError(f"{path}: there is nothing in it, its shape is {shape}")
+        return np.asarray(np.memmap(unpacked, dtype=np.uint8, mode="r", offset=4 + 4 * axes, shape=shape))
+
+
+def labels_beside(path: Path) -> Path | None:
+    """The file of labels that belongs to a file of images, gzipped or not: ``…labels-idx1-ubyte`` in the same folder."""
+    name = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    found = [path.with_name(name), path.with_name(f"{name}.gz")]
+    return next((other for other in found if other.is_file() and other.name != path.name), None)
+
+
+def idx_images_in(folder: Path) -> list[Path]:
+    """Files of images in a folder, by their names: MNIST's own, ``…-idx3-ubyte`` or ``….idx3-ubyte``, with ``.gz`` or not."""
+    return sorted(file for file in folder.iterdir() if "idx3-ubyte" in file.name and file.is_file())
+
+
+def class_labels(path: Path) -> Labels:
+    """Labels in an IDX file, int64 (N,). Raises UserError if it is not one, or not of one axis."""
+    labels = read_idx(path)
+    if labels.ndim != 1:
+        raise UserError(f"{path} is an IDX file of {labels.ndim} axes; one of labels has 1")
+    return labels.astype(np.int64)
+
+
+def _open(path: Path) -> gzip.GzipFile | BinaryIO:
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if gzipped else path.open("rb")
