@@ -15,9 +15,10 @@ _display: Progress | None = None
 
 @contextlib.contextmanager
 def showing_progress() -> Iterator[None]:
-    """Show what `track` counts on standard error while the block runs; outside such a block `track` is silent."""
+    """Show what `track` counts while the block runs, if standard error is a terminal; outside such a block it is silent."""
     global _display
-    if _display is not None:
+    console = Console(stderr=True)
+    if _display is not None or not console.is_terminal:
         yield
         return
     columns = (
@@ -28,7 +29,7 @@ def showing_progress() -> Iterator[None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+    with Progress(*columns, console=console, transient=True) as display:
         _display = display
         try:
             yield

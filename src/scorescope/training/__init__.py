@@ -1,0 +1,6 @@
+"""Train a network to denoise a set of images: the step, and runs that survive being killed."""
+
+from scorescope.training.loop import Step, Trainer, TrainingConfig
+from scorescope.training.run import Selection, TrainingJob, train_networks
+
+__all__ = ["Selection", "Step", "Trainer", "TrainingConfig", "TrainingJob", "train_networks"]

@@ -1,0 +1,189 @@
+"""Training runs on disk: several networks side by side, saved as they go, resumed where they were.
+
+While a network is trained, ``NAME.training.safetensors`` beside its folder holds the last saved state; when it is
+finished, the folder appears and that file goes. Both are written atomically.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydantic
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from scorescope.data import ImageSet, disjoint_subsets
+from scorescope.foundation import UserError, new_file, track
+from scorescope.foundation.memory import reuse_freed_memory
+from scorescope.networks import NetworkConfig, build_network, save_network
+from scorescope.training.loop import Trainer, TrainingConfig
+
+CURVE_POINTS = 200
+
+
+class Selection(pydantic.BaseModel):
+    """Which part of a data set a network was trained on: the beginning of one of several equal, shuffled shares.
+
+    Attributes:
+        total: images in the data set.
+        size: images taken.
+        count: shares.
+        share: which one, from 0.
+        seed: of the shuffle.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    total: int
+    size: int
+    count: int = 2
+    share: int = 0
+    seed: int = 0
+
+    def choose(self, images: ImageSet) -> ImageSet:
+        """The images themselves. Raises UserError if there are not so many."""
+        return images.subset(disjoint_subsets(self.total, self.size, count=self.count, seed=self.seed)[self.share])
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One network to train.
+
+    Attributes:
+        folder: where the checkpoint goes.
+        network: architecture, preconditioning and image shape; `sigma_range` and `training` are filled in.
+        images: training images.
+        config: how.
+        selection: how `images` were chosen from a data set, for the checkpoint's record; see `Selection`.
+    """
+
+    folder: Path
+    network: NetworkConfig
+    images: ImageSet
+    config: TrainingConfig
+    selection: Selection | None = None
+
+
+def train_networks(
+    jobs: Sequence[TrainingJob],
+    *,
+    device: torch.device | str = "cpu",
+    description: str = "training",
+    save_every: int = 100,
+) -> list[Path]:
+    """Train several networks side by side, each on its share of the cores, and save them.
+
+    Small networks use one core each far better than they share two. Jobs whose folder exists are done already; a job that
+    was interrupted goes on from its last saved step and ends with the same weights.
+
+    Args:
+        jobs: what to train; equal numbers of steps progress together.
+        device: where.
+        description: of the progress bar.
+        save_every: steps between saved states.
+
+    Returns:
+        The checkpoint folders, in the order of `jobs`.
+
+    Raises:
+        UserError: diverging loss; a saved state of another configuration; disk full.
+    """
+    open_jobs = [job for job in jobs if not job.folder.exists()]
+    if open_jobs:
+        reuse_freed_memory()
+        threads = torch.get_num_threads()
+        share = max(1, threads // len(open_jobs))
+        with concurrent.futures.ThreadPoolExecutor(
+            len(open_jobs), initializer=torch.set_num_threads, initargs=(share,)
+        ) as pool:
+            try:
+                runs = list(pool.map(lambda job: _Run(job, device), open_jobs))
+                first = min(run.trainer.finished for run in runs)
+                last = max(job.config.steps for job in open_jobs)
+                for _ in track(range(first, last), description, total=last, done=first):
+                    behind = min(run.trainer.finished for run in runs)
+                    moving = [run for run in runs if run.trainer.finished == behind and not run.complete]
+                    list(pool.map(_Run.advance, moving))
+                    if (behind + 1) % save_every == 0:
+                        list(pool.map(_Run.save_state, moving))
+                for run in runs:
+                    run.finish()
+            finally:
+                torch.set_num_threads(threads)
+    return [job.folder for job in jobs]
+
+
+class _Run:
+    """A job in progress: its trainer, its learning curve and its saved state."""
+
+    def __init__(self, job: TrainingJob, device: torch.device | str) -> None:
+        self.job = job
+        self.saved = job.folder.with_name(job.folder.name + ".training.safetensors")
+        self.fingerprint = job.images.fingerprint()
+        network = build_network(job.network, seed=job.config.seed)
+        self.trainer = Trainer(network, job.network.preconditioning, job.images, job.config, device)
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        if self.saved.exists():
+            self._restore()
+
+    @property
+    def complete(self) -> bool:
+        return self.trainer.finished >= self.job.config.steps
+
+    def advance(self) -> None:
+        started = time.perf_counter()
+        self.losses.append(self.trainer.step().loss)
+        self.seconds += time.perf_counter() - started
+
+    def save_state(self) -> None:
+        tensors = {key: value.detach().to("cpu").contiguous() for key, value in self.trainer.state().items()}
+        progress = {"losses": self.losses, "seconds": self.seconds}
+        with new_file(self.saved) as temporary:
+            save_file(tensors, temporary, metadata={"identity": self._identity(), "progress": json.dumps(progress)})
+
+    def finish(self) -> None:
+        config = self.job.config
+        stride = max(1, len(self.losses) // CURVE_POINTS)
+        windows = [self.losses[start : start + stride] for start in range(0, len(self.losses), stride)]
+        record = {
+            "config": config.model_dump(mode="json"),
+            "images": self.job.images.stored,
+            "data": self.job.images.name,
+            "selection": self.job.selection and self.job.selection.model_dump(),
+            "data_sha256": self.fingerprint,
+            "loss_every": stride,
+            "loss": [sum(window) / len(window) for window in windows],
+            "seconds": round(self.seconds, 1),
+        }
+        finished = self.job.network.model_copy(update={"sigma_range": (0.0, config.sigma_max), "training": record})
+        save_network(self.job.folder, self.trainer.average, finished)
+        self.saved.unlink(missing_ok=True)
+
+    def _identity(self) -> str:
+        """What a saved state must agree on to be gone on with."""
+        job = self.job
+        return json.dumps(
+            [job.network.model_dump(mode="json"), job.config.model_dump(mode="json"), self.fingerprint], sort_keys=True
+        )
+
+    def _restore(self) -> None:
+        try:
+            with safe_open(self.saved, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{self.saved} is damaged ({error}): delete it to train from the beginning") from error
+        if metadata["identity"] != self._identity():
+            raise UserError(
+                f"{self.saved} belongs to a training run with other settings or data: delete it, or train in another folder"
+            )
+        self.trainer.restore(tensors)
+        progress = json.loads(metadata["progress"])
+        self.losses, self.seconds = progress["losses"], progress["seconds"]
