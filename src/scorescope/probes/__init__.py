@@ -1,0 +1,1 @@
+"""Measure denoisers: errors, deviation from the optimal one and who explains it, similarity, memorization."""
