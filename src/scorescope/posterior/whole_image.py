@@ -1,0 +1,202 @@
+"""The posterior over whole training images: exact, in one pass over the store, in memory that does not grow with it.
+
+For a noisy image ``y = x + σ n`` and training images x_i the posterior weights are ``w = softmax_i(−‖y − x_i‖² / 2σ²)``
+and the posterior mean ``Σ w_i x_i`` is the optimal denoiser of the training set. Expanding the square,
+``−‖y − x_i‖²/2σ² = (2 y·x_i − ‖x_i‖²)/2σ² + const``: one matrix product a chunk gives all logits, and a second one, of the
+weights with the images that have any, the sum. In float32 that expansion is useless at low noise, where the logits
+are differences of numbers a million times larger; here both products are exact (`integer_product`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from scorescope.data.images import ImageSet
+from scorescope.posterior import whole_image_kernels as kernels
+from scorescope.posterior.accumulator import Accumulator
+from scorescope.posterior.integer_product import integer_product, to_digits
+from scorescope.posterior.units import LEVELS_PER_UNIT, centred, from_levels
+from scorescope.posterior.workers import in_parallel, worker_count
+
+Floats = npt.NDArray[np.float64]
+
+CHUNK_BYTES = 12 * 2**20
+MOST_ROWS = 128
+
+
+@dataclass
+class WholeImageSums:
+    """Sums over training images under the posterior of B noisy images, in grey levels centred at 128.
+
+    Attributes:
+        largest: largest logit met, float64 (B,).
+        weight: ``Σ exp(logit − largest)``, (B,).
+        weighted_image: ``Σ exp(logit − largest) image``, (B, d).
+        weighted_logit: ``Σ exp(logit − largest) (logit − largest)``, (B,).
+        weighted_norm: ``Σ exp(logit − largest) ‖image‖²``, (B,).
+        top_logits: the largest logits in descending order, (B, k).
+        top_indices: the training images that have them, int64 (B, k); −1 where there are fewer than k.
+    """
+
+    largest: Floats
+    weight: Floats
+    weighted_image: Floats
+    weighted_logit: Floats
+    weighted_norm: Floats
+    top_logits: Floats
+    top_indices: npt.NDArray[np.int64]
+    images: int = field(default=0)
+
+    @classmethod
+    def empty(cls, batch: int, values: int, top: int) -> WholeImageSums:
+        """Of no images."""
+        zeros = np.zeros(batch)
+        return cls(
+            largest=np.full(batch, -np.inf),
+            weight=zeros.copy(),
+            weighted_image=np.zeros((batch, values)),
+            weighted_logit=zeros.copy(),
+            weighted_norm=zeros.copy(),
+            top_logits=np.full((batch, top), -np.inf),
+            top_indices=np.full((batch, top), -1, dtype=np.int64),
+        )
+
+    def accumulator(self) -> Accumulator:
+        """Log-normalizer (B,) and posterior mean (B, d) in grey levels."""
+        return Accumulator(self.largest + np.log(self.weight), self.weighted_image / self.weight[:, None])
+
+
+class WholeImagePosterior:
+    """Averages over the training images under the posterior of noisy images.
+
+    Args:
+        images: the training set.
+
+    Attributes:
+        dimension: d = C·H·W.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+        self.dimension = math.prod(images.image_shape)
+        self._norms: dict[int, Floats] = {}
+
+    def mean(self, noisy: Floats, sigma: Floats) -> Floats:
+        """Posterior mean in [-1, 1], float64 (B, d), of noisy grey levels (B, d) at sigma (B,) in grey levels."""
+        pieces = [
+            from_levels(self.sums(noisy[rows : rows + MOST_ROWS], sigma[rows : rows + MOST_ROWS]).accumulator().mean)
+            for rows in range(0, len(noisy), MOST_ROWS)
+        ]
+        return np.concatenate(pieces)
+
+    def sums(self, noisy: Floats, sigma: Floats, top: int = 0) -> WholeImageSums:
+        """One pass over the training set.
+
+        Args:
+            noisy: B noisy images as centred grey levels, float64 (B, d).
+            sigma: noise levels in grey levels, float64 (B,).
+            top: how many of the likeliest training images to keep for each.
+
+        Returns:
+            The sums; logits hold ``−‖y − x‖²/2σ²`` in full.
+        """
+        totals = WholeImageSums.empty(len(noisy), self.dimension, top)
+        digits, scale = to_digits(noisy)
+        rows = digits.reshape(-1, self.dimension)
+        inverse = 0.5 / sigma**2
+        for start, pixels in self.images.chunks(max(64, CHUNK_BYTES // self.dimension)):
+            chunk = centred(pixels).reshape(len(pixels), self.dimension)
+            products = integer_product(rows, chunk.T).reshape(3, len(noisy), len(chunk))
+            self._add_chunk(totals, chunk, start, products, 2 * scale * inverse, inverse, top)
+        constant = (noisy**2).sum(1) * inverse
+        totals.largest -= constant
+        totals.top_logits -= constant[:, None]
+        return totals
+
+    def log_evidence(self, sums: WholeImageSums, sigma: Floats) -> Floats:
+        """``log p_σ(y)`` (B,) in nats, y in units of [-1, 1]: the training set blurred by the noise, as a density."""
+        spread = sigma / LEVELS_PER_UNIT
+        density = -0.5 * self.dimension * np.log(2 * math.pi * spread**2)
+        return np.asarray(sums.largest + np.log(sums.weight) - math.log(len(self.images)) + density)
+
+    def _add_chunk(
+        self,
+        totals: WholeImageSums,
+        chunk: npt.NDArray[np.int8],
+        start: int,
+        products: npt.NDArray[np.integer],
+        product_scale: Floats,
+        norm_scale: Floats,
+        top: int,
+    ) -> None:
+        batch, count = products.shape[1:]
+        norms = self._chunk_norms(start, chunk)
+        logits, digits = np.empty((batch, count)), np.empty((3, batch, count), dtype=np.int8)
+        statistics, used = np.empty((batch, kernels.STATISTICS)), np.zeros((worker_count(), count), dtype=np.uint8)
+        parts = iter(used)
+
+        def weigh(first: int, last: int, mark: npt.NDArray[np.uint8]) -> None:
+            kernels.weigh(
+                products,
+                product_scale,
+                norms,
+                norm_scale,
+                totals.largest,
+                logits,
+                digits,
+                mark,
+                statistics,
+                first,
+                last,
+            )
+
+        in_parallel(lambda first, last: weigh(first, last, next(parts)), batch)
+        chosen = np.flatnonzero(used.any(axis=0))
+        if top:
+            _keep_top(totals, logits, start)
+        if not chosen.size:
+            return
+        if 2 * chosen.size < count:
+            chunk, digits = chunk[chosen], np.ascontiguousarray(digits[:, :, chosen])
+        weighted = integer_product(digits.reshape(-1, len(chunk)), chunk).reshape(3, batch, -1)
+        largest = np.maximum(totals.largest, statistics[:, kernels.MAXIMUM])
+        keep, add = np.exp(totals.largest - largest), np.exp(statistics[:, kernels.MAXIMUM] - largest)
+        in_parallel(lambda a, b: kernels.add_weighted(weighted, keep, add, totals.weighted_image, a, b), batch)
+        # A chunk's logits are counted from its own maximum, the totals' from theirs: shifting adds shift · weight.
+        found = statistics[:, kernels.WEIGHT]
+        drop, fall = _shift(totals.largest, largest), _shift(statistics[:, kernels.MAXIMUM], largest)
+        totals.weighted_logit = keep * (totals.weighted_logit + drop * totals.weight) + add * (
+            statistics[:, kernels.WEIGHTED_LOGIT] + fall * found
+        )
+        totals.weight = keep * totals.weight + add * found
+        totals.weighted_norm = keep * totals.weighted_norm + add * statistics[:, kernels.WEIGHTED_NORM]
+        totals.largest = largest
+
+    def _chunk_norms(self, start: int, chunk: npt.NDArray[np.int8]) -> Floats:
+        norms = self._norms.get(start)
+        if norms is None:
+            norms = np.empty(len(chunk))
+            target = norms
+            in_parallel(lambda a, b: kernels.squared_norms(chunk, target, a, b), len(chunk))
+            self._norms[start] = norms
+        return norms
+
+
+def _shift(old: Floats, new: Floats) -> Floats:
+    """``old − new`` where old is finite, else 0 (there is no weight to shift)."""
+    return np.where(np.isfinite(old), old - new, 0.0)
+
+
+def _keep_top(totals: WholeImageSums, logits: Floats, start: int) -> None:
+    """Merge a chunk's logits (B, n) of training images start… into the largest kept so far."""
+    top = totals.top_logits.shape[1]
+    candidates = np.argpartition(-logits, min(top, logits.shape[1]) - 1, axis=1)[:, :top]
+    values = np.concatenate([totals.top_logits, np.take_along_axis(logits, candidates, 1)], axis=1)
+    indices = np.concatenate([totals.top_indices, candidates + start], axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :top]
+    totals.top_logits = np.take_along_axis(values, order, 1)
+    totals.top_indices = np.take_along_axis(indices, order, 1)

@@ -1,0 +1,207 @@
+"""The posterior over square windows of training images, every window by itself, for all windows of an image at once.
+
+For a window C the logits are ``−‖C(y − x_i)‖²/2σ²``, from the pixels of the window alone and always at the same place in
+both images; its posterior mean is ``E[x_C | y_C]``. Two passes over the store: the first finds every window's normalizer,
+the second adds up training images, each pixel weighted by the windows that use it:
+
+- *composite* (Niedoba et al. 2025, equation 9): a pixel is the average of the posterior means of all windows over it;
+- *centre* (Kamb & Ganguli 2024): a pixel comes from the window centred at it, cut at the image's border.
+
+An image that no window gives weight above e^-30 in the first pass is not looked at in the second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scorescope.data.images import ImageSet
+from scorescope.posterior import window_kernels as kernels
+from scorescope.posterior.lanes import LANES, read_blocks
+from scorescope.posterior.units import from_levels
+from scorescope.posterior.workers import in_parallel
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+BLOCKS_AT_A_TIME = 16
+MOST_ROWS = 16
+# The spread of pixel values around mid-grey, in grey levels: only steers which numerically equal form of a sum is used.
+_PIXEL_SPREAD = 64.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of height × width pixels, moved over an image padded by so many rows and columns on every side.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        pad_rows: rows of nothing above and below.
+        pad_columns: columns of nothing left and right.
+        spread: whether its posterior mean is kept at all its pixels, or at its centre only.
+    """
+
+    height: int
+    width: int
+    pad_rows: int = 0
+    pad_columns: int = 0
+    spread: bool = True
+
+    @classmethod
+    def inside(cls, side: int, height: int, width: int) -> Window:
+        """All windows of a side that fit into an image; a side beyond the image is cut to it."""
+        return cls(min(side, height), min(side, width))
+
+    @classmethod
+    def around(cls, side: int, height: int, width: int) -> Window:
+        """A window around every pixel, of odd side, cut at the border."""
+        rows, columns = min(side // 2, height - 1), min(side // 2, width - 1)
+        return cls(2 * rows + 1, 2 * columns + 1, rows, columns, spread=False)
+
+    def count(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of windows over an image."""
+        return height + 2 * self.pad_rows - self.height + 1, width + 2 * self.pad_columns - self.width + 1
+
+
+class _Part:
+    """What one thread holds: a range of training images, and its normalizers for B noisy images."""
+
+    def __init__(self, start: int, stop: int, windows: list[int], blocks: int) -> None:
+        self.start, self.stop = start, stop
+        self.maxima = [np.full(n * LANES, kernels.UNSEEN, dtype=np.float32) for n in windows]
+        self.sums = [np.zeros(n * LANES, dtype=np.float32) for n in windows]
+        self.peaks = np.empty((len(windows), blocks), dtype=np.float32)
+
+
+class WindowPosterior:
+    """Posterior means of all windows of noisy images under a training set.
+
+    Args:
+        images: the training set.
+    """
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+
+    def mean(self, noisy: Floats, sigma: Floats, windows: list[Window]) -> Floats:
+        """Average the windows' posterior means into images.
+
+        Args:
+            noisy: B noisy images as centred grey levels, float64 (B, d).
+            sigma: noise levels in grey levels, float64 (B,).
+            windows: B windows, one an image.
+
+        Returns:
+            Images in [-1, 1], float64 (B, d).
+        """
+        pieces = []
+        for first in range(0, len(noisy), MOST_ROWS):
+            rows = slice(first, first + MOST_ROWS)
+            pieces.append(_Pass(self.images, noisy[rows], sigma[rows], windows[rows]).mean())
+        return np.concatenate(pieces)
+
+
+class _Pass:
+    """Two passes over the training set for a few noisy images."""
+
+    def __init__(self, images: ImageSet, noisy: Floats, sigma: Floats, windows: list[Window]) -> None:
+        self.images = images
+        self.windows = windows
+        _, height, width = images.image_shape
+        self.grids = [window.count(height, width) for window in windows]
+        shrunk = noisy * (_PIXEL_SPREAD**2 / (_PIXEL_SPREAD**2 + sigma**2))[:, None]
+        self.near: Singles = shrunk.astype(np.float32)
+        self.far: Singles = (2 * noisy - self.near).astype(np.float32)
+        self.scale: Singles = (0.5 / sigma**2).astype(np.float32)
+
+    def mean(self) -> Floats:
+        blocks = -(-len(self.images) // LANES)
+        parts = in_parallel(lambda a, b: self._normalizers(a * LANES, min(b * LANES, len(self.images))), blocks)
+        self._merge(parts)
+        total = np.sum(in_parallel(lambda a, b: self._weighted(parts[a]), len(parts)), axis=0)
+        _, height, width = self.images.image_shape
+        for row, (window, (rows, columns)) in enumerate(zip(self.windows, self.grids, strict=True)):
+            if window.spread:
+                covered = np.outer(_coverage(height, rows), _coverage(width, columns))
+                total[row] /= np.tile(covered.reshape(-1), self.images.image_shape[0])
+        return from_levels(total)
+
+    def _normalizers(self, start: int, stop: int) -> _Part:
+        part = _Part(start, stop, [math.prod(grid) for grid in self.grids], -(-(stop - start) // LANES))
+        for first, blocks, count in self._blocks(part):
+            for row in range(len(self.windows)):
+                self._visit(part, row, first, blocks, count, weigh=False)
+                kernels.equalize(part.maxima[row], part.sums[row])
+        return part
+
+    def _merge(self, parts: list[_Part]) -> None:
+        """Give all parts the normalizers of all training images: final maxima, and reciprocals of the sums."""
+        for row in range(len(self.windows)):
+            maxima = np.stack([part.maxima[row] for part in parts]).reshape(len(parts), -1, LANES)[:, :, 0]
+            sums = np.stack([part.sums[row] for part in parts]).reshape(len(parts), -1, LANES).sum(2, dtype=np.float64)
+            largest = maxima.max(0)
+            total = (sums * np.exp(maxima.astype(np.float64) - largest)).sum(0)
+            for part in parts:
+                part.maxima[row] = np.repeat(largest, LANES)
+                part.sums[row] = np.repeat((1 / total).astype(np.float32), LANES)
+
+    def _weighted(self, part: _Part) -> Floats:
+        dimension = self.near.shape[1]
+        total = np.zeros((len(self.windows), dimension))
+        lanes = np.zeros(dimension * LANES, dtype=np.float32)
+        for first, blocks, count in self._blocks(part):
+            for row in range(len(self.windows)):
+                if self._visit(part, row, first, blocks, count, weigh=True, total=lanes):
+                    total[row] += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
+                    lanes[:] = 0
+        return total
+
+    def _blocks(self, part: _Part):  # type: ignore[no-untyped-def]
+        """Blocks of training images as (index of the first block in the part, blocks, how many images)."""
+        step = BLOCKS_AT_A_TIME * LANES
+        for start in range(part.start, part.stop, step):
+            stop = min(start + step, part.stop)
+            yield (start - part.start) // LANES, read_blocks(self.images, start, stop), stop - start
+
+    def _visit(
+        self,
+        part: _Part,
+        row: int,
+        first: int,
+        blocks: npt.NDArray[np.int8],
+        count: int,
+        *,
+        weigh: bool,
+        total: Singles | None = None,
+    ) -> int:
+        window = self.windows[row]
+        size = (window.height, window.width, window.pad_rows, window.pad_columns)
+        work = np.empty((4, kernels.work_size(self.images.image_shape, size)), dtype=np.float32)
+        return int(
+            kernels.visit(
+                blocks,
+                count,
+                self.near[row],
+                self.far[row],
+                self.images.image_shape,
+                size,
+                self.scale[row],
+                part.maxima[row],
+                part.sums[row],
+                part.peaks[row, first : first + len(blocks)],
+                np.empty(0, dtype=np.float32) if total is None else total,
+                weigh,
+                window.spread,
+                work,
+            )
+        )
+
+
+def _coverage(length: int, windows: int) -> npt.NDArray[np.int64]:
+    """How many of the windows along one axis cover each of its pixels, (length,)."""
+    side = length - windows + 1
+    return np.convolve(np.ones(windows, dtype=np.int64), np.ones(side, dtype=np.int64))
