@@ -1,0 +1,170 @@
+"""Results as one HTML page that needs nothing else: styles, charts and pictures are inside it, and no script is."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from scorescope.foundation.files import write_text
+from scorescope.report.tables import columns_of, text_of
+from scorescope.studies.claims import FAILS, HOLDS, NOT_TESTED
+from scorescope.studies.palette import DARK_PARTNER, themed, variable
+from scorescope.studies.pictures import rows_of
+from scorescope.studies.results import Exhibit, Results
+
+REPORT_FILE = "report.html"
+MARKS = {
+    "memorizes": "■",
+    "in transition": "◐",
+    "generalizes": "●",
+    "undecided": "○",
+    "holds": "✓",
+    "fails": "✕",
+    "not tested at this size": "–",
+}
+"""A sign for every state and verdict, so that none is told by its colour alone."""
+
+
+def write_report(results: Results, folder: Path | str) -> Path:
+    """Write the page of `results` into a run folder. Returns its path; raises UserError if the disk is full."""
+    path = Path(folder) / REPORT_FILE
+    write_text(path, html(results))
+    return path
+
+
+def render(folder: Path | str) -> Path:
+    """Make the page of a run folder again, from what is stored in it. Raises UserError if something is missing."""
+    return write_report(Results.load(folder), folder)
+
+
+def html(results: Results) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("scorescope", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(slug=slug, paragraphs=paragraphs, number=text_of)
+    return environment.get_template("page.html").render(
+        results=results,
+        contents=_contents(results),
+        sections=[(name, _group(exhibits)) for name, exhibits in results.sections.items()],
+        tally=_tally(results),
+        timings=[(name, duration(seconds)) for name, seconds in _with_total(results.timings).items()],
+        tables=[(table, columns_of(table)) for table in results.tables.values()],
+        settings=flattened(results.config),
+        marks=MARKS,
+        style=Markup(jinja2.PackageLoader("scorescope", "report").get_source(environment, "style.css")[0]),
+        light=_variables({colour: colour for colour in DARK_PARTNER}),
+        dark=_variables(DARK_PARTNER),
+    )
+
+
+def slug(text: str) -> str:
+    """`text` as the name of an anchor."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs of a text that an empty line parts."""
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings by dotted name, each as text."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(flattened(value, f"{prefix}{key}."))
+        else:
+            found[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found
+
+
+def _contents(results: Results) -> list[str]:
+    """The headings of the page below the verdict, in order."""
+    last = {"Claims": results.claims, "Tables": results.tables, "How it was computed": True}
+    return [*results.sections, *(name for name, there in last.items() if there)]
+
+
+def _tally(results: Results) -> str:
+    """How the claims fared: "3 hold, 1 fails, 2 not tested at this size"."""
+    counts = Counter(claim.verdict for claim in results.claims)
+    words = {
+        HOLDS: "holds" if counts[HOLDS] == 1 else "hold",
+        FAILS: "fails" if counts[FAILS] == 1 else "fail",
+        NOT_TESTED: NOT_TESTED,
+    }
+    return ", ".join(f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict])
+
+
+def _with_total(timings: Mapping[str, float]) -> dict[str, float]:
+    return {**timings, "in all": sum(timings.values())} if len(timings) > 1 else dict(timings)
+
+
+def _group(exhibits: list[Exhibit]) -> list[dict[str, Any]]:
+    """The figures of a section; a chart that has no other to stand beside is marked as alone."""
+    shown = [_shown(exhibit) for exhibit in exhibits]
+    run: list[dict[str, Any]] = []
+    for figure, following in zip(shown, [*shown[1:], None], strict=True):
+        if figure["exhibit"].kind != "chart":
+            continue
+        run.append(figure)
+        if following is None or following["exhibit"].kind != "chart":
+            run[-1]["alone"] = len(run) % 2 == 1
+            run = []
+    return shown
+
+
+def _shown(exhibit: Exhibit) -> dict[str, Any]:
+    """What the template needs to show a figure: an inline drawing, rows of tiles, or one picture."""
+    shown: dict[str, Any] = {"exhibit": exhibit, "alone": False, "drawing": None, "rows": [], "source": None}
+    layout = exhibit.layout
+    if layout is not None:
+        labels = layout.row_labels or ("",) * len(layout.tops)
+        captions = layout.captions or ((),) * len(layout.tops)
+        sources = [_embedded(row, "image/png") for row in rows_of(exhibit.data, layout)]
+        shown["width"] = layout.columns * (layout.width + layout.gap) - layout.gap
+        shown["rows"] = list(zip(labels, sources, captions, strict=True))
+    elif exhibit.suffix == ".svg" and b'class="house-chart"' in exhibit.data[:200]:
+        shown["drawing"] = Markup(_inline(exhibit))
+    else:
+        shown["source"] = _embedded(exhibit.data, "image/svg+xml" if exhibit.suffix == ".svg" else "image/png")
+    return shown
+
+
+def _inline(exhibit: Exhibit) -> str:
+    """A chart of this house as part of the page: in its colours, and with its own words for who cannot see it."""
+    drawing = themed(exhibit.data.decode(), exhibit.key)
+    drawing = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", drawing, count=1)
+    drawing = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", drawing, count=1)
+    return drawing.replace("<svg ", str(Markup('<svg role="img" aria-label="{}" ').format(exhibit.alt)), 1)
+
+
+def _embedded(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _variables(colours: Mapping[str, str]) -> Markup:
+    return Markup("".join(f"{variable(name)}:{colour};" for name, colour in colours.items()))

@@ -1,0 +1,42 @@
+"""A study from settings to page: the run folder is opened, filled, shown and marked as finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from scorescope.report.page import write_report
+from scorescope.studies.base import C, Study
+from scorescope.studies.results import Results
+from scorescope.studies.workspace import open_run
+
+
+def run_study(
+    study: Study[C],
+    config: C,
+    folder: Path | str,
+    *,
+    device: torch.device | str = "cpu",
+    cache: Path | str | None = None,
+) -> Results:
+    """Run a study into a folder and write its report; the same call goes on with an interrupted run.
+
+    Args:
+        study: what to run.
+        config: its settings, best from `Study.configure`.
+        folder: run folder to make, or to go on with.
+        device: where networks run.
+        cache: folder of trained networks; $SCORESCOPE_CACHE, else ``~/.cache/scorescope``.
+
+    Raises:
+        UserError: as `open_run`, and whatever the study refuses.
+    """
+    with open_run(folder, study.name, config, device=device, cache=cache) as workspace:
+        results = study.run(config, workspace)
+        results.question = results.question or study.question
+        results.paper = results.paper or study.paper
+        workspace.store(results)
+        write_report(results, workspace.folder)
+        workspace.finish()
+    return results

@@ -1,0 +1,302 @@
+"""What the main study measures on one model, or on two networks trained on disjoint sets: numbers and pictures as arrays.
+
+Each function answers one question and returns plain arrays, which the workspace stores and the charts draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+import torch
+from torch import Tensor
+
+from scorescope.data.images import ImageSet
+from scorescope.denoisers.base import Denoiser
+from scorescope.denoisers.network import NetworkDenoiser
+from scorescope.foundation import track
+from scorescope.noise import edm_sigmas, log_spaced_sigmas
+from scorescope.probes.attribution import Deviation, deviation
+from scorescope.probes.errors import denoising_psnr, forward_inputs, reverse_inputs
+from scorescope.probes.memorization import Evidence, copied_share
+from scorescope.probes.similarity import cosine_similarity, nearest
+from scorescope.sampling import BlindState, blind_ascent, heun, last
+from scorescope.studies.workspace import Workspace
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+LOWEST_SIGMA, HIGHEST_SIGMA = 0.03, 80.0
+
+
+class MeasurementConfig(pydantic.BaseModel):
+    """How much is measured.
+
+    Attributes:
+        psnr_levels: noise levels of the PSNR curves.
+        psnr_images: training images and held-out images, each, that they are averaged over.
+        samples: samples drawn from each network.
+        sampler_h: first step of the blind ascent.
+        sampler_beta: share of a step of the blind ascent that lowers the noise.
+        sigma_end: noise level at which the blind ascent stops, in units of [-1, 1].
+        flow_steps: sigmas of the flow, for networks that are told sigma.
+        deviation_levels: noise levels at which denoisers are compared.
+        deviation_inputs: forward inputs, and reverse trajectories, a level.
+        example_levels: noise levels of the denoised examples.
+        seed: of every noise that is drawn.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    psnr_levels: int = pydantic.Field(9, ge=2)
+    psnr_images: int = pydantic.Field(384, ge=1)
+    samples: int = pydantic.Field(64, ge=2)
+    sampler_h: float = pydantic.Field(0.01, gt=0, le=1)
+    sampler_beta: float = pydantic.Field(0.1, gt=0, le=1)
+    sigma_end: float = pydantic.Field(0.05, gt=0)
+    flow_steps: int = pydantic.Field(18, ge=2)
+    deviation_levels: int = pydantic.Field(10, ge=2)
+    deviation_inputs: int = pydantic.Field(16, ge=1)
+    example_levels: int = pydantic.Field(4, ge=2)
+    seed: int = pydantic.Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is under the microscope.
+
+    Attributes:
+        networks: one network, or two, by the name that charts give them.
+        training: the images that each was trained on.
+        held_out: images that none was trained on; None if there are none.
+        optimal: the optimal denoiser of the first network's training images.
+        mechanisms: rival explanations by name, built on the same images.
+    """
+
+    networks: Mapping[str, NetworkDenoiser]
+    training: Mapping[str, ImageSet]
+    held_out: ImageSet | None
+    optimal: Denoiser
+    mechanisms: Mapping[str, Denoiser]
+
+    @property
+    def first(self) -> NetworkDenoiser:
+        """The network that is compared with the training-free denoisers."""
+        return next(iter(self.networks.values()))
+
+    @property
+    def first_training(self) -> ImageSet:
+        """Its training images."""
+        return self.training[next(iter(self.networks))]
+
+    def sigmas(self, count: int) -> list[float]:
+        """Levels from high to low, log-spaced over what every network was trained on, within [0.03, 80]."""
+        low = max([LOWEST_SIGMA, *(network.sigma_range[0] for network in self.networks.values())])
+        high = min([HIGHEST_SIGMA, *(network.sigma_range[1] for network in self.networks.values())])
+        return [float(sigma) for sigma in log_spaced_sigmas(count, low, high)]
+
+
+def chosen(images: ImageSet, count: int, seed: int) -> Tensor:
+    """`count` images, (count, C, H, W) float: a random choice without repeats, or all of a smaller set in turn."""
+    order = np.random.default_rng(seed).permutation(images.stored)
+    return images.tensor(np.resize(order, count))
+
+
+def psnr_curves(subject: Subject, config: MeasurementConfig) -> Arrays:
+    """Output PSNR on training and on held-out images, averaged over images and networks.
+
+    Returns ``sigma`` (S,), ``train`` (S,) and, with held-out images, ``test`` (S,), dB.
+    """
+    sigmas = subject.sigmas(config.psnr_levels)
+    train, test = [], []
+    for name, network in subject.networks.items():
+        seen = chosen(subject.training[name], config.psnr_images, config.seed)
+        train.append(denoising_psnr(network, seen, sigmas, config.seed).mean(1))
+        if subject.held_out is not None:
+            unseen = chosen(subject.held_out, config.psnr_images, config.seed)
+            test.append(denoising_psnr(network, unseen, sigmas, config.seed).mean(1))
+    curves: Arrays = {"sigma": np.array(sigmas), "train": np.mean(train, axis=0)}
+    if test:
+        curves["test"] = np.mean(test, axis=0)
+    return curves
+
+
+def draw_samples(
+    network: NetworkDenoiser, count: int, centre: float, config: MeasurementConfig
+) -> tuple[Tensor, float]:
+    """Samples of a network from a shared start, (count, C, H, W), and the share of them that converged.
+
+    The noise is the same for every network given one config.
+
+    A blind network climbs by `blind_ascent` from its highest trained level around `centre`; one that is told sigma
+    follows its flow by Heun's method.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    noise = torch.randn((count, *network.image_shape), generator=generator)
+    if network.blind:
+        sigma = network.sigma_range[1]
+        states = blind_ascent(
+            network,
+            centre + sigma * noise,
+            generator,
+            sigma_start=sigma,
+            sigma_end=config.sigma_end,
+            h=config.sampler_h,
+            beta=config.sampler_beta,
+        )
+        final: BlindState = last(track(states, "sampling"))
+        return final.denoised, float(final.converged.float().mean())
+    low, high = max(network.sigma_range[0], 0.002), min(network.sigma_range[1], HIGHEST_SIGMA)
+    sigmas = edm_sigmas(config.flow_steps, low, high)
+    sample: Tensor = last(track(heun(network, high * noise, sigmas), "sampling", config.flow_steps + 1)).noisy
+    return sample, 1.0
+
+
+def sample_and_search(subject: Subject, config: MeasurementConfig) -> dict[str, Any]:
+    """Samples from shared noise, their nearest training images, and similarities.
+
+    Returns, for every network NAME, ``samples/NAME`` and ``nearest/NAME`` (n, C, H, W), ``similarity/NAME`` (n,) and
+    ``converged/NAME`` (the share of the samples whose ascent ended at `sigma_end`);
+    with two networks ``agreement`` (n,); and ``reference`` (m,): how similar images that are not copies are to their
+    nearest training image, from held-out images if there are any, else from training images and the others of the set.
+    """
+    centre = float(chosen(subject.first_training, 512, config.seed).mean())
+    found: dict[str, Any] = {}
+    for name, network in subject.networks.items():
+        training = subject.training[name]
+        samples, found[f"converged/{name}"] = draw_samples(network, config.samples, centre, config)
+        neighbours = nearest(samples, training)
+        found[f"samples/{name}"] = samples.numpy()
+        found[f"nearest/{name}"] = training.tensor(neighbours.index[:, 0]).numpy()
+        found[f"similarity/{name}"] = neighbours.similarity[:, 0]
+    if len(subject.networks) == 2:
+        first, second = (torch.from_numpy(found[f"samples/{name}"]) for name in subject.networks)
+        found["agreement"] = cosine_similarity(first, second)
+    training = subject.first_training
+    if subject.held_out is not None:
+        reference = nearest(chosen(subject.held_out, 512, config.seed), training)
+    else:
+        reference = nearest(chosen(training, min(512, training.stored), config.seed), training, exclude_self=True)
+    found["reference"] = reference.similarity[:, 0]
+    return found
+
+
+def deviations(subject: Subject, config: MeasurementConfig) -> dict[str, Deviation]:
+    """How far the first network is from the optimal denoiser and from every mechanism, on both kinds of inputs.
+
+    Returns ``forward``: noisy training images; and ``reverse``: the states of the network's own flow from noise.
+    """
+    sigmas = subject.sigmas(config.deviation_levels)
+    training = subject.first_training
+    clean = chosen(training, config.deviation_inputs, config.seed)
+    # A network that was not trained on levels that drown the images starts around their mean intensity.
+    centre = float(chosen(training, 512, config.seed).mean())
+    states = reverse_inputs(subject.first, training.image_shape, sigmas, len(clean), config.seed, centre)
+    inputs = {
+        "forward": forward_inputs(clean, sigmas, config.seed),
+        "reverse": [state.noisy for state in states],
+    }
+    return {
+        kind: deviation(
+            subject.first, subject.optimal, subject.mechanisms, batches, sigmas, f"comparing on {kind} inputs"
+        )
+        for kind, batches in inputs.items()
+    }
+
+
+def denoised_examples(subject: Subject, config: MeasurementConfig) -> Arrays:
+    """One held-out image (a training image where there are none), noised at several levels, as every denoiser sees it.
+
+    Returns ``sigma`` (L,) and ``pictures`` (R, L, C, H, W): clean, noisy, networks, optimal, mechanisms.
+    """
+    sigmas = subject.sigmas(config.example_levels + 2)[1:-1]
+    clean = chosen(subject.held_out or subject.first_training, 1, config.seed + 1)
+    denoisers: dict[str, Denoiser] = {**subject.networks, "optimal": subject.optimal, **subject.mechanisms}
+    noisy = forward_inputs(clean, sigmas, config.seed)
+    rows = [torch.cat(noisy)]
+    with torch.no_grad():
+        for denoiser in denoisers.values():
+            rows.append(torch.cat([denoiser(image, sigma) for image, sigma in zip(noisy, sigmas, strict=True)]))
+    pictures = torch.stack([clean.expand_as(rows[0]), *rows])
+    return {"sigma": np.array(sigmas), "pictures": pictures.numpy()}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that is measured on one subject.
+
+    Attributes:
+        label: what the subject is called ("N = 100").
+        networks: names of its networks.
+        mechanisms: names of the mechanisms.
+        curves: see `psnr_curves`.
+        found: see `sample_and_search`.
+        deviations: see `deviations`.
+        example_sigmas: levels of the examples.
+        examples: see `denoised_examples`.
+    """
+
+    label: str
+    networks: tuple[str, ...]
+    mechanisms: tuple[str, ...]
+    curves: Arrays
+    found: dict[str, Any]
+    deviations: dict[str, Deviation]
+    example_sigmas: Arrays
+    examples: npt.NDArray[np.generic]
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the memorization rule decides on."""
+        similarity = np.concatenate([self.found[f"similarity/{name}"] for name in self.networks]).astype(np.float64)
+        gap = None
+        if "test" in self.curves:
+            gap = float(np.mean(self.curves["train"].astype(np.float64) - self.curves["test"].astype(np.float64)))
+        agreement = self.found.get("agreement")
+        return Evidence(
+            psnr_gap=gap,
+            copied=copied_share(similarity, self.found["reference"].astype(np.float64)),
+            nearest=float(similarity.mean()),
+            agreement=None if agreement is None else float(agreement.astype(np.float64).mean()),
+        )
+
+    @property
+    def example_rows(self) -> list[str]:
+        """Names of the rows of `examples`."""
+        return ["clean", "noisy", *self.networks, "optimal", *self.mechanisms]
+
+
+def measure(label: str, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> Measured:
+    """Everything on one subject, each part a cell of the run, so that an interrupted run goes on after the last."""
+    key = label.replace(" ", "")
+    curves = workspace.computed(f"{key}/psnr", lambda: psnr_curves(subject, config))
+    found = workspace.computed(f"{key}/samples", lambda: sample_and_search(subject, config))
+    compared = workspace.computed(f"{key}/deviation", lambda: _flat(deviations(subject, config)))
+    shown = workspace.computed(f"{key}/examples", lambda: denoised_examples(subject, config))
+    return Measured(
+        label=label,
+        networks=tuple(subject.networks),
+        mechanisms=tuple(subject.mechanisms),
+        curves=curves,
+        found=found,
+        deviations={kind: _unflat(kind, compared, tuple(subject.mechanisms)) for kind in ("forward", "reverse")},
+        example_sigmas=shown["sigma"],
+        examples=shown["pictures"],
+    )
+
+
+def _flat(found: dict[str, Deviation]) -> Arrays:
+    arrays: Arrays = {}
+    for kind, one in found.items():
+        arrays |= {f"{kind}/sigma": one.sigmas, f"{kind}/optimal": one.to_optimal}
+        arrays |= {f"{kind}/to {name}": distance for name, distance in one.to_mechanism.items()}
+    return arrays
+
+
+def _unflat(kind: str, arrays: Arrays, mechanisms: Sequence[str]) -> Deviation:
+    kept = {
+        key.removeprefix(f"{kind}/"): value.astype(np.float64) for key, value in arrays.items() if key.startswith(kind)
+    }
+    return Deviation(kept["sigma"], kept["optimal"], {name: kept[f"to {name}"] for name in mechanisms})
