@@ -1,0 +1,32 @@
+"""Denoisers of the user's own: a Python file that registers them, run by its owner's wish."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from scorescope.denoisers import denoisers
+from scorescope.foundation import UserError
+
+
+def load_plugins(files: Sequence[Path]) -> list[str]:
+    """Run Python files that register denoisers with `training_free`, and return the names they added.
+
+    Raises UserError if a file is missing, fails, or registers nothing.
+    """
+    added: list[str] = []
+    for file in files:
+        before = set(denoisers)
+        spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
+        if spec is None or spec.loader is None:
+            raise UserError(f"--plugin {file}: there is no Python file there")
+        try:
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        except Exception as error:
+            raise UserError(f"--plugin {file} fails: {type(error).__name__}: {error}") from error
+        new = [name for name in denoisers if name not in before]
+        if not new:
+            raise UserError(f"--plugin {file} registers no denoiser: decorate a class with @training_free(...)")
+        added += new
+    return added

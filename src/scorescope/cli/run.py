@@ -1,0 +1,134 @@
+"""The commands that run something: demo, explain, reproduce, train, sample, denoise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scorescope.foundation.progress import showing_progress
+
+Out = Annotated[Path | None, typer.Option(help="run folder to make, or to go on with if it was interrupted")]
+Seed = Annotated[int, typer.Option(min=0, help="of everything that is drawn")]
+Device = Annotated[str, typer.Option(help="where networks run: cpu, cuda, cuda:1, mps")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="another setting of the study")]
+AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with denoisers of your own")]
+Data = Annotated[str, typer.Option(help="a store, or the name of a built-in data set")]
+Model = Annotated[Path, typer.Option(help="checkpoint folder")]
+
+
+def demo(
+    data: Annotated[
+        str | None, typer.Option(help="data set; fashion-mnist, or natural-patches where that is missing")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="tiny (seconds), small (minutes on two cores) or paper")] = "small",
+    out: Out = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    settings: Settings = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch networks go from memorizing to generalizing, on real images, in minutes."""
+    from scorescope.app import main_job
+
+    with showing_progress():
+        run = main_job.demo(data, preset, out, seed, device, settings or [], plugin or [])
+    run.show(as_json)
+
+
+def explain(
+    model: Model,
+    data: Data,
+    held_out: Annotated[str | None, typer.Option(help="store of images that the model was not trained on")] = None,
+    preset: Annotated[str, typer.Option(help="tiny, small or paper")] = "small",
+    out: Out = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    settings: Settings = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of a model and its training images whether it memorizes, and which mechanism explains it."""
+    from scorescope.app import main_job
+
+    with showing_progress():
+        run = main_job.explain(model, data, held_out, preset, out, seed, device, settings or [], plugin or [])
+    run.show(as_json)
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(help="name of a study; see scorescope list studies")],
+    preset: Annotated[str, typer.Option(help="tiny, small or paper")] = "small",
+    out: Out = None,
+    device: Device = "cpu",
+    settings: Settings = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study by name and write its report."""
+    from scorescope.app import main_job
+
+    with showing_progress():
+        run = main_job.reproduce(study, preset, out, device, settings or [], plugin or [])
+    run.show(as_json)
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="checkpoint folder to make")],
+    arch: Annotated[str, typer.Option(help="architecture; see scorescope list networks")] = "unet",
+    width: Annotated[
+        int | None, typer.Option(min=1, help="channels of the first block; the paper's by default")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="number of training images; all by default")] = None,
+    split: Annotated[str, typer.Option(help="which half of the data they come from: a or b")] = "a",
+    steps: Annotated[int, typer.Option(min=1, help="optimizer steps")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="images a step")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 3e-3,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Train a network; the same command goes on after an interruption."""
+    from scorescope.app import networks
+    from scorescope.training import TrainingConfig
+
+    config = TrainingConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    with showing_progress():
+        line = networks.train(data, out, arch, width, size, split, config, device)
+    print(line)
+
+
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="PNG file to write")],
+    count: Annotated[int, typer.Option(min=1, help="how many samples")] = 16,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Draw samples of a network into one picture."""
+    from scorescope.app import networks
+
+    with showing_progress():
+        line = networks.sample(model, out, count, seed, device)
+    print(line)
+
+
+def denoise(
+    denoiser: Annotated[str, typer.Option(help="a name from scorescope list denoisers, or network:PATH")],
+    data: Data,
+    sigma: Annotated[float, typer.Option(help="standard deviation of the noise, for images in [-1, 1]")],
+    out: Annotated[Path, typer.Option(help="PNG file to write: clean, noisy, denoised")],
+    count: Annotated[int, typer.Option(min=1, help="how many images")] = 8,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    plugin: Plugins = None,
+) -> None:
+    """Add noise to images of a data set and take it away again with one denoiser."""
+    from scorescope.app import networks
+
+    with showing_progress():
+        line = networks.denoise(denoiser, data, sigma, out, count, seed, device, plugin or [])
+    print(line)

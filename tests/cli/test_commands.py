@@ -1,0 +1,203 @@
+"""The commands as a user types them: what they print, what they refuse, and that they go on after an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scorescope.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache of its own for these tests, shared among them."""
+    folder = tmp_path_factory.getbasetemp() / "command-cache"
+    monkeypatch.setenv("SCORESCOPE_CACHE", str(folder))
+    return folder
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    return left.value.code, said.out, said.err
+
+
+def refused(capsys, *words):
+    """The one line that a refused command prints."""
+    code, out, err = run(capsys, *words)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network trained on 200 digits, by the command itself."""
+    folder = tmp_path_factory.mktemp("trained") / "net"
+    environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path_factory.getbasetemp() / "command-cache")}
+    words = ["train", "--data", "digits", "--size", "200", "--width", "8", "--steps", "150", "--out", str(folder)]
+    subprocess.run([sys.executable, "-m", "scorescope", *words], check=True, env=environment)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("denoisers", ["optimal", "gaussian", "pspc-square", "network:PATH"]),
+        ("networks", ["unet"]),
+        ("data", ["fashion-mnist", "digits", "natural-patches", "c-alpha", "disks", "ray", "sinusoids"]),
+        ("studies", ["main/transition", "main/explain"]),
+    ],
+)
+def test_lists_name_everything(capsys, kind, names):
+    code, out, _ = run(capsys, "list", kind, "--json")
+    assert code == 0
+    assert set(names) <= {row["name"] for row in json.loads(out)}
+    assert run(capsys, "list", kind)[0] == 0
+
+
+def test_the_tiny_demo_makes_a_whole_run_folder(capsys, tmp_path):
+    out = tmp_path / "demo"
+    code, said, _ = run(capsys, "demo", "--preset", "tiny", "--out", out)
+    assert code == 0
+    assert "N = 200" in said
+    results = json.loads((out / "results.json").read_text())
+    assert [verdict["label"] for verdict in results["verdicts"]] == ["N = 4", "N = 200"]
+    assert len(results["claims"]) >= 5
+    page = (out / "report.html").read_text()
+    assert results["headline"].split(".")[0][:40] in page
+    assert (out / "networks" / "A-200" / "network.safetensors").exists()
+    assert "already holds a finished run" in refused(capsys, "demo", "--preset", "tiny", "--out", out)
+
+
+def test_an_interrupted_demo_goes_on(tmp_path):
+    environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path / "cache")}
+    words = [sys.executable, "-m", "scorescope", "demo", "--preset", "tiny", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "cache").glob("networks/*.training.safetensors")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on where it was" in err
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert subprocess.run(words, env=environment, check=False).returncode == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not list((tmp_path / "cache").glob("networks/*.training.safetensors"))
+
+
+def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, tmp_path):
+    out = tmp_path / "run"
+    code, said, _ = run(
+        capsys, "explain", "--model", trained, "--data", "digits", "--preset", "tiny", "--out", out, "--json"
+    )
+    assert code == 0
+    results = json.loads(said)
+    assert results["methods"]["Training images"].startswith("200 images of digits")
+    assert "checkpoint says it was trained on" in results["methods"]["Training images"]
+    assert {figure["key"] for figure in results["figures"]} >= {"psnr", "deviation", "explained", "similarity"}
+
+
+def test_samples_and_denoised_images_are_pictures(capsys, trained, tmp_path):
+    assert run(capsys, "sample", "--model", trained, "--count", 3, "--out", tmp_path / "s.png")[0] == 0
+    code, said, _ = run(
+        capsys,
+        "denoise",
+        "--denoiser",
+        f"network:{trained}",
+        "--data",
+        "digits",
+        "--sigma",
+        0.5,
+        "--out",
+        tmp_path / "d.png",
+    )
+    assert code == 0
+    assert "PSNR" in said
+    for name in ("s.png", "d.png"):
+        assert np.asarray(Image.open(tmp_path / name)).std() > 10
+
+
+PLUGIN = """
+import torch
+from torch import Tensor
+from scorescope.denoisers import Denoiser, training_free
+
+@training_free("mean-image", explanation="the mean of the training images")
+class MeanImage(Denoiser):
+    def __init__(self, images):
+        super().__init__(images.image_shape)
+        self.mean = images.tensor().mean(0)
+
+    def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        return self.mean.expand_as(noisy)
+"""
+
+
+def test_a_denoiser_of_ones_own_is_compared_like_the_others(trained, tmp_path):
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    words = ["explain", "--model", str(trained), "--data", "digits", "--preset", "tiny", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-m", "scorescope", *words, "--plugin", str(tmp_path / "mine.py"), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "to mean-image" in json.loads(done.stdout)["tables"]["levels"]["columns"]
+
+
+def test_wrong_words_are_answered_in_one_line(capsys, trained, tmp_path):
+    missing = tmp_path / "nowhere"
+    assert "no such checkpoint" in refused(capsys, "explain", "--model", missing, "--data", "digits")
+    assert "did you mean 'digits'" in refused(capsys, "demo", "--data", "digit", "--out", tmp_path / "a")
+    assert "did you mean 'gaussian'" in refused(
+        capsys, "denoise", "--denoiser", "gausian", "--data", "digits", "--sigma", 1, "--out", tmp_path / "b.png"
+    )
+    assert "did you mean 'main/explain'" in refused(capsys, "reproduce", "main/explian")
+    assert "did you mean 'denoisers'" in refused(capsys, "list", "denoiser")
+    assert "did you mean 'tiny'" in refused(capsys, "demo", "--preset", "tiney", "--out", tmp_path / "c")
+    assert "did you mean 'training.steps'" in refused(
+        capsys, "demo", "--preset", "tiny", "--set", "training.step=5", "--out", tmp_path / "d"
+    )
+    assert "scorescope --help" in refused(capsys, "demo", "--nonsense")
+    assert "cannot be used" in refused(
+        capsys, "demo", "--preset", "tiny", "--device", "cuda:7", "--out", tmp_path / "e"
+    )
+    assert "two disjoint halves" in refused(
+        capsys, "demo", "--preset", "tiny", "--set", "sizes=10,5000", "--out", tmp_path / "f"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sigma", ["0", "-1", "nan", "inf"])
+def test_impossible_noise_levels_are_refused(capsys, tmp_path, sigma):
+    said = refused(
+        capsys, "denoise", "--denoiser", "optimal", "--data", "digits", "--sigma", sigma, "--out", tmp_path / "a.png"
+    )
+    assert "positive and finite" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_and_data_that_do_not_fit_are_refused(capsys, trained, tmp_path):
+    said = refused(
+        capsys, "explain", "--model", trained, "--data", "disks:n=20,test_n=5,size=16", "--out", tmp_path / "run"
+    )
+    assert "(1, 8, 8)" in said
+    assert "(1, 16, 16)" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_plugin_is_named(capsys, trained, tmp_path):
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    words = ["explain", "--model", trained, "--data", "digits", "--out", tmp_path / "run", "--plugin"]
+    assert "ZeroDivisionError" in refused(capsys, *words, tmp_path / "bad.py")
+    assert "no Python file" in refused(capsys, *words, tmp_path / "none.py")
