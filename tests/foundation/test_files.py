@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 
 import pytest
+from safetensors import SafetensorError
 
 from scorescope.foundation import UserError, new_file, new_folder
 from scorescope.foundation.files import write_json
@@ -40,9 +42,18 @@ def test_an_existing_folder_is_refused_untouched(tmp_path):
         raise AssertionError("the block must not run")
 
 
-def test_a_full_disk_is_one_clear_line(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        shutil.Error([("a", "b", f"[Errno 28] {os.strerror(errno.ENOSPC)}: 'a' -> 'b'")]),
+        OSError("1500 requested and 496 written"),
+        SafetensorError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_clear_line(tmp_path, error):
     with pytest.raises(UserError, match="disk is full") as caught, new_file(tmp_path / "a"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

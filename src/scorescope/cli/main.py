@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import typer
 
 from scorescope.cli import data, listing, run
 from scorescope.foundation import UserError
+from scorescope.foundation.files import is_out_of_space
 
 INTERRUPTED = 130
 
@@ -64,7 +64,7 @@ def _sentence(error: Exception) -> str | None:
     """The one line for an error that is the user's to mend; None for a bug."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_out_of_space(error):
         return "the disk is full: free some space and run the same command again, it goes on where it was"
     if hasattr(error, "format_message"):  # the parser's own complaint about a command line
         return f"{error.format_message().rstrip('.')}; see scorescope --help"

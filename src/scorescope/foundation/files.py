@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -71,14 +72,29 @@ def write_json(path: Path | str, value: Any) -> None:
 def _clear_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if is_out_of_space(error):
             raise UserError(
                 f"the disk is full: {path} was not written; free some space and run the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise UserError(f"{path} cannot be written ({error.strerror}): choose another place with --out") from error
         raise
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether an error says that the disk, or the user's share of it, is full.
+
+    Libraries wrap the system's error in their own (safetensors, `shutil.Error`), or say only that less was written than
+    asked for (NumPy), and then words are all that is left.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError) and error.errno in full:
+        return True
+    said = str(error)
+    return (
+        any(os.strerror(code) in said for code in full) or re.search(r"\d+ requested and \d+ written", said) is not None
+    )
 
 
 def _flush(path: Path) -> None:
