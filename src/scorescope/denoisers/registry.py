@@ -25,25 +25,27 @@ class DenoiserEntry:
         explanation: what it says a network does, in a few words, for legends and captions.
         source: the paper or papers it comes from.
         needs: what it needs, in words.
+        costly: whether it takes so long that studies leave it out unless it is named.
     """
 
     build: Callable[[ImageSet], Denoiser]
     explanation: str
     source: str
     needs: str
+    costly: bool = False
 
 
 denoisers: Registry[DenoiserEntry] = Registry("denoiser")
 
 
 def training_free(
-    name: str, *, explanation: str, source: str = "", needs: str = "training images"
+    name: str, *, explanation: str, source: str = "", needs: str = "training images", costly: bool = False
 ) -> Callable[[type[D]], type[D]]:
     """Class decorator: register a denoiser that is built as ``cls(images)`` under `name`."""
 
     def register(cls: type[D]) -> type[D]:
         cls.name = name
-        denoisers.add(name, DenoiserEntry(cls, explanation, source, needs))
+        denoisers.add(name, DenoiserEntry(cls, explanation, source, needs, costly))
         return cls
 
     return register

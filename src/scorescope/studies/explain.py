@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import pydantic
 
 from scorescope.data import DataSplit, load_images
-from scorescope.denoisers import NetworkDenoiser, denoisers
+from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
 from scorescope.foundation import UserError
 from scorescope.networks import load_network
 from scorescope.studies import sections
 from scorescope.studies.base import Study, study
-from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure
+from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
 from scorescope.studies.results import Results, Verdict
 from scorescope.studies.transition import measurement_methods
 from scorescope.studies.workspace import Workspace
@@ -28,7 +28,7 @@ class ExplainConfig(pydantic.BaseModel):
         data: the images it was trained on: a store, or the name of a built-in data set.
         held_out: images that it was not trained on; the data set's own test images by default, if it has any.
         measurement: how much is measured.
-        mechanisms: names of the denoisers that are compared; all training-free ones by default.
+        mechanisms: names of the denoisers that are compared; all that are not costly by default.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -77,13 +77,12 @@ class Explain(Study[ExplainConfig]):
             images = DataSplit(images.train, load_images(config.held_out).train)
         _check_fit(network, images, config.model)
         images, provenance = _own_training_images(config.model, images)
-        names = config.mechanisms or tuple(name for name in denoisers if name != "optimal")
         subject = Subject(
             networks={"network": network},
             training={"network": images.train},
             held_out=images.test,
-            optimal=denoisers["optimal"].build(images.train),
-            mechanisms={name: denoisers[name].build(images.train) for name in names},
+            optimal=OptimalDenoiser(images.train),
+            mechanisms=mechanisms_of(images.train, config.mechanisms),
         )
         measured = measure("the model", subject, config.measurement, workspace)
         return self._results(config, images, measured, provenance)

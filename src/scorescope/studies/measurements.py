@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers.base import Denoiser
-from scorescope.denoisers.network import NetworkDenoiser
+from scorescope.denoisers import Denoiser, NetworkDenoiser, denoisers
 from scorescope.foundation import track
 from scorescope.noise import edm_sigmas, log_spaced_sigmas
 from scorescope.probes.attribution import Deviation, deviation
@@ -28,6 +27,7 @@ from scorescope.sampling import BlindState, blind_ascent, heun, last
 from scorescope.studies.workspace import Workspace
 
 Arrays = dict[str, npt.NDArray[np.generic]]
+OPTIMAL = "optimal"
 LOWEST_SIGMA, HIGHEST_SIGMA = 0.03, 80.0
 
 
@@ -96,6 +96,12 @@ class Subject:
         low = max([LOWEST_SIGMA, *(network.sigma_range[0] for network in self.networks.values())])
         high = min([HIGHEST_SIGMA, *(network.sigma_range[1] for network in self.networks.values())])
         return [float(sigma) for sigma in log_spaced_sigmas(count, low, high)]
+
+
+def mechanisms_of(images: ImageSet, names: Sequence[str]) -> dict[str, Denoiser]:
+    """The rival explanations on a training set: those named, or all training-free ones that are not costly."""
+    standard = [name for name, entry in denoisers.items() if name != OPTIMAL and not entry.costly]
+    return {name: denoisers[name].build(images) for name in names or standard}
 
 
 def chosen(images: ImageSet, count: int, seed: int) -> Tensor:

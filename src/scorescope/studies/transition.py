@@ -15,13 +15,13 @@ import pydantic
 
 from scorescope.data import DataSplit, load_images
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import NetworkDenoiser, denoisers
+from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
 from scorescope.foundation import UserError, new_folder
 from scorescope.networks import NetworkConfig, architectures
 from scorescope.probes.memorization import RULE
 from scorescope.studies import sections
 from scorescope.studies.base import Study, study
-from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure
+from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
 from scorescope.studies.results import Results, Verdict
 from scorescope.studies.workspace import Workspace
 from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
@@ -38,7 +38,7 @@ class TransitionConfig(pydantic.BaseModel):
         width: channels of the first block of the UNet.
         training: how each network is trained; the two networks of a pair differ in their seed as well.
         measurement: how much is measured.
-        mechanisms: names of the denoisers that are compared; all training-free ones by default.
+        mechanisms: names of the denoisers that are compared; all that are not costly by default.
         seed: of the halves.
     """
 
@@ -109,14 +109,13 @@ class Transition(Study[TransitionConfig]):
         }
         training = {name: selection.choose(images.train) for name, selection in selections.items()}
         networks = train_pair(config, training, selections, workspace)
-        names = config.mechanisms or tuple(name for name in denoisers if name != "optimal")
         first = training[NETWORKS[0]]
         subject = Subject(
             networks=networks,
             training=training,
             held_out=images.test,
-            optimal=denoisers["optimal"].build(first),
-            mechanisms={name: denoisers[name].build(first) for name in names},
+            optimal=OptimalDenoiser(first),
+            mechanisms=mechanisms_of(first, config.mechanisms),
         )
         return measure(f"N = {size}", subject, config.measurement, workspace)
 
