@@ -15,7 +15,7 @@ from scorescope.denoisers.network import NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.networks import NetworkConfig, build_network
 from scorescope.probes.errors import denoising_psnr, input_psnr
-from scorescope.training import Trainer, TrainingConfig, TrainingJob, train_networks
+from scorescope.training import Objective, Trainer, TrainingConfig, TrainingJob, train_networks
 
 NETWORK = NetworkConfig(
     architecture="unet",
@@ -37,9 +37,10 @@ def test_every_image_is_used_equally_often(digits):
 
 
 def test_noise_levels_are_drawn_as_stated(digits):
-    config = TrainingConfig(batch=4000, sigma_max=2.0, sigma_power=2.0)
+    config = TrainingConfig(batch=4000, objective=Objective(sigma_max=2.0, sigma_power=2.0))
     trainer = Trainer(build_network(NETWORK), "blind-residual", digits, config)
-    clean, noisy, sigma = trainer._draw(0)
+    drawn = trainer.draw(0)
+    clean, noisy, sigma = drawn.target, drawn.noisy, drawn.sigma
     # σ = 2u²: a quarter of the levels lies below 2/16
     assert (sigma < 0.125).float().mean().item() == pytest.approx(0.25, abs=0.03)
     z = (noisy - clean) / sigma.reshape(-1, 1, 1, 1)
@@ -71,7 +72,7 @@ from sklearn.datasets import load_digits
 import numpy as np
 from scorescope.data.images import ImageSet
 from scorescope.networks import NetworkConfig
-from scorescope.training import TrainingConfig, TrainingJob, train_networks
+from scorescope.training import Objective, TrainingConfig, TrainingJob, train_networks
 torch.set_num_threads(1)
 pixels = np.round(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]
 network = NetworkConfig.model_validate_json(sys.argv[2])

@@ -49,7 +49,7 @@ def train(
         arguments=arguments,
         preconditioning=entry.preconditioning,
         image_shape=images.image_shape,
-        sigma_range=(0.0, config.sigma_max),
+        sigma_range=config.objective.sigma_range,
     )
     job = TrainingJob(out, network, images, config, selection)
     train_networks([job], device=available_device(device), description=f"training {out.name}")

@@ -54,7 +54,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "lines.linewidth": 1.8,
-    "lines.markersize": 3.6,
+    "lines.markersize": 3.4,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "legend.handlelength": 1.6,
@@ -114,6 +114,7 @@ class Panel:
     identity: bool = False
 
 
+@matplotlib.rc_context(STYLE)
 def lines(
     panels: Panel | Sequence[Panel],
     x_label: str = SIGMA,
@@ -163,6 +164,7 @@ def psnr_in_out(panels: Panel | Sequence[Panel], *, columns: int = 1) -> Figure:
     return lines(marked, "input PSNR (dB)", x_log=False, columns=columns, share_y=True)
 
 
+@matplotlib.rc_context(STYLE)
 def histograms(
     panels: Mapping[str, Mapping[str, npt.ArrayLike]],
     x_label: str,
@@ -206,6 +208,7 @@ def histograms(
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def bars(
     values: Mapping[str, float], x_label: str, *, form: str = ".3g", colours: Mapping[str, str] | None = None
 ) -> Figure:
@@ -239,12 +242,13 @@ def bars(
     axis.invert_yaxis()
     axis.margins(x=0.16)
     axis.grid(False, axis="y")
-    axis.spines["left"].set_visible(min(lengths, default=0) < 0)
-    axis.spines["left"].set_position(("data", 0))
+    axis.spines["left"].set_visible(False)
+    axis.axvline(0, color=SOFT, linewidth=0.8)
     axis.set_xlabel(x_label)
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def heat_table(
     values: npt.ArrayLike,
     row_labels: Sequence[str],
@@ -294,11 +298,11 @@ def heat_table(
     return figure
 
 
+@matplotlib.rc_context(STYLE)
 def svg(figure: Figure) -> bytes:
     """A figure as SVG: text as text, no metadata, the same bytes for the same figure."""
     output = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = output.getvalue().decode()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = text[text.index("<svg ") :].replace("'DejaVu Sans'", FONTS)
@@ -306,8 +310,7 @@ def svg(figure: Figure) -> bytes:
 
 
 def _figure(height: float) -> Figure:
-    with matplotlib.rc_context(STYLE):
-        return Figure(figsize=(WIDTH, height), layout="constrained")
+    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def _panels(
@@ -316,10 +319,9 @@ def _panels(
     rows = math.ceil(count / columns)
     height = {1: 2.9 if rows == 1 else 2.1, 2: 1.75}[columns] * rows * stretch + 0.5
     figure = _figure(height)
-    with matplotlib.rc_context(STYLE):
-        grid = figure.subplots(
-            rows, columns, sharex=True, sharey=share_y, squeeze=False, height_ratios=list(heights) or None
-        )
+    grid = figure.subplots(
+        rows, columns, sharex=True, sharey=share_y, squeeze=False, height_ratios=list(heights) or None
+    )
     axes = list(grid.flat)
     for unused in axes[count:]:
         unused.set_visible(False)
@@ -379,5 +381,6 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
         return
     longest = max(len(name) for name in entries)
     columns = max(1, min(len(entries), int(52 / (longest + 6))))
-    with matplotlib.rc_context(STYLE):
-        figure.legend(list(entries.values()), list(entries), loc="outside upper left", ncols=columns)
+    # A legend fills its columns one after the other; this order makes it read along its rows.
+    names = [name for column in range(columns) for name in list(entries)[column::columns]]
+    figure.legend([entries[name] for name in names], names, loc="outside upper left", ncols=columns)

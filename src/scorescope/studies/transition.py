@@ -149,7 +149,7 @@ def train_pair(
             arguments=entry.arguments_for(images.image_shape) | {"width": config.width},
             preconditioning=entry.preconditioning,
             image_shape=images.image_shape,
-            sigma_range=(0.0, config.training.sigma_max),
+            sigma_range=config.training.objective.sigma_range,
         )
         how = config.training.model_copy(update={"seed": 2 * config.training.seed + index})
         identity = {"network": network.model_dump(), "training": how.model_dump(), "images": images.fingerprint()}
@@ -198,7 +198,7 @@ def _methods(config: TransitionConfig, images: DataSplit) -> dict[str, str]:
         "Halves": f"Two disjoint, nested subsets for each N, drawn with seed {config.seed}.",
         "Networks": f"Bias-free, blind UNet with {config.width} channels in its first block, on images in [0, 1].",
         "Training": f"{how.steps} steps of {how.batch} images, Adam at {how.learning_rate:g} falling along a cosine,"
-        f" σ = {how.sigma_max:g}·u^{how.sigma_power:g}, moving average {how.ema_decay:g};"
+        f" σ = {how.objective.sigma_max:g}·u^{how.objective.sigma_power:g}, moving average {how.ema_decay:g};"
         f" seeds {2 * how.seed} (A) and {2 * how.seed + 1} (B).",
         **measurement_methods(what),
     }

@@ -1,8 +1,7 @@
-"""The training loop: mean squared error of the denoised image, noise levels drawn anew for every image.
+"""The training loop: draw images, noise and noise levels, step, average the weights.
 
-``loss = E ‖D(x + σ n) − x‖² / dim`` over images x, noise n and ``σ = sigma_max · u^sigma_power``, u uniform on [0, 1]
-(Kadkhodaie et al., ICLR 2024: σ over the whole intensity range, small σ more often than large). Everything random about
-step t is drawn from a generator seeded by (seed, t), so a resumed run is the run that was not interrupted.
+Everything random about step t is drawn from a generator seeded by (seed, t), so a resumed run is the run that was not
+interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.data.images import ImageSet, to_float
+from scorescope.denoisers.optimal import OptimalDenoiser
 from scorescope.foundation import UserError
 from scorescope.networks import preconditionings
+from scorescope.training.objective import Objective
 
 
 class TrainingConfig(pydantic.BaseModel):
@@ -29,13 +30,19 @@ class TrainingConfig(pydantic.BaseModel):
     Attributes:
         steps: optimizer steps.
         batch: images a step.
-        learning_rate: Adam's peak learning rate; it rises over `warmup` steps and falls to 1 % along a cosine.
-        warmup: steps.
-        sigma_max: highest noise level, in units of [-1, 1]; 2 is the paper's 1 on [0, 1].
-        sigma_power: σ = sigma_max · u^sigma_power; 1 is uniform, larger draws more small σ.
-        ema_decay: decay a step of the exponential moving average of the weights, which is what is kept;
-            shorter in the first steps.
+        accumulate: parts that a batch is split into, one after another; less memory, the same step but for layers that
+            look at the batch as a whole.
+        learning_rate: Adam's peak learning rate.
+        schedule: after `warmup`, ``cosine`` (to 1 % at the end), ``constant``, or ``inverse-sqrt`` (from `decay_from` on).
+        warmup: steps over which the learning rate rises.
+        decay_from: step from which ``inverse-sqrt`` falls.
+        ema: ``classic`` (decay a step, shorter in the first steps) or ``power`` (Karras et al. 2024: decay
+            ``(1 − 1/t)^(ema_power + 1)``).
+        ema_decay: of ``classic``.
+        ema_power: of ``power``; 6.94 averages over a tenth of the run.
+        clip: norm that gradients are clipped to; None for none.
         flips: whether images are mirrored at random.
+        objective: what it is trained on.
         seed: of the initial weights and of everything drawn.
     """
 
@@ -43,13 +50,35 @@ class TrainingConfig(pydantic.BaseModel):
 
     steps: int = pydantic.Field(2400, ge=1)
     batch: int = pydantic.Field(32, ge=1)
+    accumulate: int = pydantic.Field(1, ge=1)
     learning_rate: float = pydantic.Field(3e-3, gt=0)
+    schedule: Literal["cosine", "constant", "inverse-sqrt"] = "cosine"
     warmup: int = pydantic.Field(50, ge=0)
-    sigma_max: float = pydantic.Field(2.0, gt=0)
-    sigma_power: float = pydantic.Field(2.0, gt=0)
+    decay_from: int = pydantic.Field(10_000, ge=1)
+    ema: Literal["classic", "power"] = "classic"
     ema_decay: float = pydantic.Field(0.99, ge=0, lt=1)
+    ema_power: float = pydantic.Field(6.94, ge=0)
+    clip: float | None = pydantic.Field(None, gt=0)
     flips: bool = False
+    objective: Objective = Objective()
     seed: int = pydantic.Field(0, ge=0)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of step `step`, counted from 0."""
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.schedule == "cosine":
+            fall = 0.01 + 0.99 * (1 + math.cos(math.pi * step / self.steps)) / 2
+        elif self.schedule == "inverse-sqrt":
+            fall = math.sqrt(self.decay_from / max(step + 1, self.decay_from))
+        else:
+            fall = 1.0
+        return self.learning_rate * rise * fall
+
+    def decay_at(self, finished: int) -> float:
+        """Decay of the moving average after `finished` steps, counted from 1."""
+        if self.ema == "power":
+            return float((1 - 1 / finished) ** (self.ema_power + 1))
+        return min(self.ema_decay, finished / (finished + 9))
 
 
 @dataclass(frozen=True)
@@ -58,11 +87,26 @@ class Step:
 
     Attributes:
         index: steps finished, from 1.
-        loss: mean squared error a pixel, in units of [-1, 1].
+        loss: weighted mean squared error a pixel, in units of [-1, 1].
     """
 
     index: int
     loss: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step, or one part of it, is trained on.
+
+    Attributes:
+        noisy: (B, C, H, W).
+        sigma: (B,).
+        target: (B, C, H, W).
+    """
+
+    noisy: Tensor
+    sigma: Tensor
+    target: Tensor
 
 
 class Trainer:
@@ -92,41 +136,54 @@ class Trainer:
         self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.denoise = preconditionings[preconditioning].denoise
         self.optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, betas=(0.9, 0.99))
+        self.optimal = OptimalDenoiser(self.images) if config.objective.target == "closed-form" else None
         self.finished = 0
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def step(self) -> Step:
         """One optimizer step. Raises UserError if the loss is no longer finite."""
-        clean, noisy, sigma = self._draw(self.finished)
+        whole = self.draw(self.finished)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.finished)
-        loss = (self.denoise(self.network, noisy, sigma) - clean).square().mean()
+            group["lr"] = self.config.learning_rate_at(self.finished)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if not math.isfinite(loss.item()):
+        loss = 0.0
+        for part in split(whole, self.config.accumulate):
+            share = self.loss(part) * (len(part.sigma) / len(whole.sigma))
+            self.backward(share)
+            loss += share.item()
+        if not math.isfinite(loss):
             raise UserError(
-                f"training diverged at step {self.finished + 1}: the loss is {loss.item()} at sigma up to"
-                f" {sigma.max().item():.3g}; try a learning rate below {self.config.learning_rate:g}"
+                f"training diverged at step {self.finished + 1}: the loss is {loss} at sigma between"
+                f" {whole.sigma.min().item():.3g} and {whole.sigma.max().item():.3g}; try a learning rate below"
+                f" {self.config.learning_rate:g}, or clip the gradients"
             )
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         self.finished += 1
-        decay = min(self.config.ema_decay, self.finished / (self.finished + 9))
-        with torch.no_grad():
-            for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-                mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
-        return Step(self.finished, loss.item())
+        self._move_average(self.config.decay_at(self.finished))
+        return Step(self.finished, loss)
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, noisy images and noise levels of one step: (B, C, H, W), (B, C, H, W), (B,)."""
-        config = self.config
-        generator = torch.Generator().manual_seed(_mix(config.seed, step))
+    def loss(self, batch: Batch) -> Tensor:
+        """The objective on one batch, a scalar."""
+        denoised = self.denoise(self.network, batch.noisy, batch.sigma)
+        error = (denoised.float() - batch.target).square().mean((1, 2, 3))
+        return (self.config.objective.weights(batch.sigma) * error).mean()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a part's loss; what runs on several devices replaces it."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def draw(self, step: int) -> Batch:
+        """Images, noise and noise levels of one step."""
+        generator = torch.Generator().manual_seed(_mix(self.config.seed, step))
         clean = to_float(self.images.take(self._entries(step)))
-        sigma = config.sigma_max * torch.rand(len(clean), generator=generator) ** config.sigma_power
+        sigma = self.config.objective.draw(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
         noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
-        if self.device.type == "cpu":
-            return clean, noisy.contiguous(memory_format=torch.channels_last), sigma
-        return clean.to(self.device), noisy.to(self.device, memory_format=torch.channels_last), sigma.to(self.device)
+        target = clean if self.optimal is None else self.optimal(noisy, sigma)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        return Batch(noisy.to(self.device), sigma.to(self.device), target.to(self.device))
 
     def _entries(self, step: int) -> npt.NDArray[np.int64]:
         """Which images: every epoch is a permutation of the set, and small sets repeat within a batch."""
@@ -141,11 +198,10 @@ class Trainer:
             entries[here] = self._order[positions[here] % total]
         return entries
 
-    def _learning_rate(self, step: int) -> float:
-        config = self.config
-        rise = min(1.0, (step + 1) / max(config.warmup, 1))
-        fall = 0.01 + 0.99 * (1 + math.cos(math.pi * step / config.steps)) / 2
-        return config.learning_rate * rise * fall
+    def _move_average(self, decay: float) -> None:
+        with torch.no_grad():
+            for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+                mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
 
     def state(self) -> dict[str, Tensor]:
         """All that a resumed run needs, as flat named tensors."""
@@ -167,6 +223,12 @@ class Trainer:
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
         self.finished = int(tensors["finished"])
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in at most `parts` parts of nearly equal size, in order."""
+    pieces = (torch.tensor_split(values, min(parts, len(batch.sigma))) for values in vars(batch).values())
+    return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 
 
 def _mix(seed: int, step: int) -> int:

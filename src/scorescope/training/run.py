@@ -162,7 +162,7 @@ class _Run:
             "loss": [sum(window) / len(window) for window in windows],
             "seconds": round(self.seconds, 1),
         }
-        finished = self.job.network.model_copy(update={"sigma_range": (0.0, config.sigma_max), "training": record})
+        finished = self.job.network.model_copy(update={"sigma_range": config.objective.sigma_range, "training": record})
         save_network(self.job.folder, self.trainer.average, finished)
         self.saved.unlink(missing_ok=True)
 
