@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
     """A network trained on 200 digits, by the command itself."""
     folder = tmp_path_factory.mktemp("trained") / "net"
     environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path_factory.getbasetemp() / "command-cache")}
-    words = ["train", "--data", "digits", "--size", "200", "--width", "8", "--steps", "150", "--out", str(folder)]
+    words = ["train", "--data", "digits", "--size", "200", "--preset", "tiny", "--steps", "150", "--out", str(folder)]
     subprocess.run([sys.executable, "-m", "scorescope", *words], check=True, env=environment)
     return folder
 
@@ -105,6 +105,14 @@ def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, t
     assert results["methods"]["Training images"].startswith("200 images of digits")
     assert "checkpoint says it was trained on" in results["methods"]["Training images"]
     assert {figure["key"] for figure in results["figures"]} >= {"psnr", "deviation", "explained", "similarity"}
+
+
+def test_training_leaves_a_checkpoint_its_record_and_a_page(trained):
+    record = json.loads((trained / "network" / "network.json").read_text())["training"]
+    assert [observed["step"] for observed in record["observed"]] == [20, 40, 60, 80, 100, 120, 140, 150]
+    assert record["observed"][-1]["train PSNR"] > record["observed"][0]["train PSNR"]
+    assert record["selection"] == {"total": 1500, "size": 200, "count": 2, "share": 0, "seed": 0}
+    assert "Learning curve" in (trained / "report.html").read_text()
 
 
 def test_samples_and_denoised_images_are_pictures(capsys, trained, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scorescope import report
+from scorescope.app.models import checkpoint_in
 from scorescope.app.plugins import load_plugins
 from scorescope.data import cache_folder
 from scorescope.data.fashion_mnist import DEBIAN_FOLDER
@@ -96,8 +97,17 @@ def explain(
 ) -> FinishedRun:
     """The main job on a user's model and its training images."""
     folder = out or Path("runs") / f"explain-{model.name}"
-    settings = {"model": str(model), "data": data, "held_out": held_out, "measurement": {"seed": seed}}
+    settings = {"model": str(checkpoint_in(model)), "data": data, "held_out": held_out, "measurement": {"seed": seed}}
     return reproduce("main/explain", preset, folder, device, overrides, plugins, **settings)
+
+
+def train(
+    out: Path, preset: str, device: str, overrides: Sequence[str], settings: dict[str, Any], training: dict[str, Any]
+) -> FinishedRun:
+    """Train a network into a run folder; `settings` and `training` hold what was said on the command line."""
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    chosen["training"] = {key: value for key, value in training.items() if value is not None}
+    return reproduce("main/train", preset, out, device, overrides, [], **chosen)
 
 
 def _seeded(seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from scorescope.data import ImageSet
 from scorescope.denoisers import Denoiser, NetworkDenoiser, denoisers
 from scorescope.foundation import UserError
+from scorescope.studies.train import CHECKPOINT
 
 NETWORK = "network:"
 
@@ -25,6 +26,7 @@ def open_denoiser(word: str, images: ImageSet, device: torch.device) -> Denoiser
 
 def open_network(folder: Path, device: torch.device, images: ImageSet | None = None) -> NetworkDenoiser:
     """A checkpoint on a device. Raises UserError if it cannot be opened or takes other images than these."""
+    folder = checkpoint_in(folder)
     network = NetworkDenoiser.open(folder).to(device)
     if images is not None and network.image_shape != images.image_shape:
         raise UserError(
@@ -32,6 +34,11 @@ def open_network(folder: Path, device: torch.device, images: ImageSet | None = N
             f" {shape_words(images.image_shape)}: import the data with --size and --grey or --color to fit"
         )
     return network
+
+
+def checkpoint_in(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or the ``network/`` of a training run's folder."""
+    return path / CHECKPOINT if (path / CHECKPOINT).is_dir() else path
 
 
 def shape_words(image_shape: tuple[int, int, int]) -> str:

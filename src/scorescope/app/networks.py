@@ -1,4 +1,4 @@
-"""The commands on single networks and denoisers: train, sample, denoise."""
+"""The commands on single networks and denoisers: sample, denoise."""
 
 from __future__ import annotations
 
@@ -11,49 +11,11 @@ import torch
 from scorescope.app.models import open_denoiser, open_network
 from scorescope.app.plugins import load_plugins
 from scorescope.data import load_images
-from scorescope.foundation import UserError, new_file
-from scorescope.networks import NetworkConfig, architectures
+from scorescope.foundation import new_file
 from scorescope.noise import add_noise, check_sigmas
 from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples
 from scorescope.studies.pictures import grid, strip
 from scorescope.studies.workspace import available_device
-from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
-
-HALVES = ("a", "b")
-
-
-def train(
-    data: str,
-    out: Path,
-    arch: str,
-    width: int | None,
-    size: int | None,
-    split: str,
-    config: TrainingConfig,
-    device: str,
-) -> str:
-    """Train a network on one half of a data set, or on all of it where no size is given, into a checkpoint folder."""
-    if split not in HALVES:
-        raise UserError(f"--split is a or b, one of two disjoint halves, found {split!r}")
-    if out.exists():
-        raise UserError(f"{out} already exists: choose another folder with --out, or delete it first")
-    images = load_images(data).train
-    selection = None
-    if size is not None:
-        selection = Selection(total=images.stored, size=size, count=2, share=HALVES.index(split), seed=0)
-        images = selection.choose(images)
-    entry = architectures[arch]
-    arguments = entry.arguments_for(images.image_shape) | ({"width": width} if width else {})
-    network = NetworkConfig(
-        architecture=arch,
-        arguments=arguments,
-        preconditioning=entry.preconditioning,
-        image_shape=images.image_shape,
-        sigma_range=config.objective.sigma_range,
-    )
-    job = TrainingJob(out, network, images, config, selection)
-    train_networks([job], device=available_device(device), description=f"training {out.name}")
-    return f"trained {arch} on {images.stored} images of {images.name}: {out}"
 
 
 def sample(model: Path, out: Path, count: int, seed: int, device: str) -> str:

@@ -77,28 +77,28 @@ def reproduce(
 
 
 def train(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="checkpoint folder to make")],
-    arch: Annotated[str, typer.Option(help="architecture; see scorescope list networks")] = "unet",
-    width: Annotated[
-        int | None, typer.Option(min=1, help="channels of the first block; the paper's by default")
-    ] = None,
+    out: Annotated[Path, typer.Option(help="run folder to make: the checkpoint is its network/")],
+    data: Annotated[str | None, typer.Option(help="a store, or the name of a built-in data set")] = None,
+    arch: Annotated[str | None, typer.Option(help="architecture; see scorescope list networks")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="number of training images; all by default")] = None,
-    split: Annotated[str, typer.Option(help="which half of the data they come from: a or b")] = "a",
-    steps: Annotated[int, typer.Option(min=1, help="optimizer steps")] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="images a step")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 3e-3,
+    split: Annotated[str | None, typer.Option(help="which of two disjoint halves they come from: a or b")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="optimizer steps")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="images a step")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="peak learning rate")] = None,
+    preset: Annotated[str, typer.Option(help="tiny, small or paper")] = "small",
     seed: Seed = 0,
     device: Device = "cpu",
+    settings: Settings = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network; the same command goes on after an interruption."""
-    from scorescope.app import networks
-    from scorescope.training import TrainingConfig
+    from scorescope.app import main_job
 
-    config = TrainingConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    chosen = {"data": data, "architecture": arch, "size": size, "split": split}
+    training = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "seed": seed}
     with showing_progress():
-        line = networks.train(data, out, arch, width, size, split, config, device)
-    print(line)
+        run = main_job.train(out, preset, device, settings or [], chosen, training)
+    run.show(as_json)
 
 
 def sample(

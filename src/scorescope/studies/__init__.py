@@ -4,6 +4,7 @@ from scorescope.studies.base import Study, studies, study
 from scorescope.studies.claims import Claim, Rule
 from scorescope.studies.explain import Explain
 from scorescope.studies.results import Exhibit, Results, Table, Verdict
+from scorescope.studies.train import Train
 from scorescope.studies.transition import Transition
 from scorescope.studies.workspace import Workspace, open_run
 
@@ -15,6 +16,7 @@ __all__ = [
     "Rule",
     "Study",
     "Table",
+    "Train",
     "Transition",
     "Verdict",
     "Workspace",

@@ -227,7 +227,7 @@ def bars(
     places = np.arange(len(values))
     axis.barh(places, lengths, color=[chosen[name] for name in values], height=0.62)
     for place, value, length in zip(places, values.values(), lengths, strict=True):
-        text = f"{value:{form}}" if math.isfinite(value) else "not measured"
+        text = f"{value:{form}}".replace("-", "−") if math.isfinite(value) else "not measured"
         side = -1 if length < 0 else 1
         axis.annotate(
             text,
@@ -359,7 +359,8 @@ def _finish_panel(axis: Axes, panel: Panel) -> None:
         axis.axhline(level, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
         axis.annotate(
             word, (1, level), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-            ha="right", va="bottom", color=SOFT, fontsize=8.5,
+            ha="right", va="bottom", color=SOFT, fontsize=8.5, zorder=1.5,
+            bbox={"facecolor": PAPER, "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
 INK, SOFT, RULE, PAPER = "#1f2328", "#5c636b", "#d9dce0", "#ffffff"
 DARK_PARTNER = {
     INK: "#e8eaed",
@@ -31,7 +34,14 @@ DARK_PARTNER = {
 }
 """Every colour of the house, with the one that stands for it on a dark page."""
 
+# Viridis: the last of a sequence stands out most, so it is the darkest on white and the brightest on black.
+_RAMP = {
+    to_hex(colormaps["viridis"](0.72 - 0.67 * step / 8)): to_hex(colormaps["viridis"](0.38 + 0.6 * step / 8))
+    for step in range(9)
+}
+
 BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE = list(DARK_PARTNER)[4:]
+DARK_PARTNER |= _RAMP
 
 BY_NAME = {
     "A": BLUE,
@@ -59,7 +69,13 @@ BY_NAME = {
 MEMORIZES, IN_TRANSITION, GENERALIZES, UNDECIDED = RED, GOLD, GREEN, GREY
 """The colours of the verdicts, as badges and charts show them."""
 
-_SPARE = (BLUE, ORANGE, GREEN, PURPLE, TEAL, VIOLET, GOLD, RED, OLIVE, BROWN, LEAF, SLATE, GREY)
+_SPARE = (# Viridis: the last of a sequence stands out most, so it is the darkest on white and the brightest on black.
+_RAMP = {
+    to_hex(colormaps["viridis"](0.72 - 0.67 * step / 8)): to_hex(colormaps["viridis"](0.38 + 0.6 * step / 8))
+    for step in range(9)
+}
+
+BLUE, ORANGE, GREEN, PURPLE, TEAL, VIOLET, GOLD, RED, OLIVE, BROWN, LEAF, SLATE, GREY)
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
@@ -73,12 +89,9 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def sequence(count: int) -> list[str]:
-    """`count` colours for ordered things (sizes, steps), from light blue to dark; read with labels, not alone."""
-    light, dark = (124, 176, 222), (8, 48, 107)
-    shares = [index / max(1, count - 1) for index in range(count)]
-    return [
-        "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(light, dark, strict=True)) for share in shares
-    ]
+    """`count` colours for ordered things (sizes, steps), from pale to deep; beyond nine, neighbours share one."""
+    steps = list(_RAMP)
+    return [steps[round(index * (len(steps) - 1) / max(1, count - 1))] for index in range(count)]
 
 
 def themed(svg: str, prefix: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pydantic
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from scorescope.data import ImageSet, disjoint_subsets
 from scorescope.foundation import UserError, new_file, track
@@ -61,6 +62,9 @@ class TrainingJob:
         images: training images.
         config: how.
         selection: how `images` were chosen from a data set, for the checkpoint's record; see `Selection`.
+        observe: what to measure on the moving average on the way, as a function of (network, steps finished); its
+            numbers go into the checkpoint's record.
+        observe_every: steps from one such measurement to the next; 0 for none. The last step is always measured.
     """
 
     folder: Path
@@ -68,6 +72,8 @@ class TrainingJob:
     images: ImageSet
     config: TrainingConfig
     selection: Selection | None = None
+    observe: Callable[[nn.Module, int], dict[str, float]] | None = None
+    observe_every: int = 0
 
 
 def train_networks(
@@ -129,6 +135,7 @@ class _Run:
         network = build_network(job.network, seed=job.config.seed)
         self.trainer = Trainer(network, job.network.preconditioning, job.images, job.config, device)
         self.losses: list[float] = []
+        self.observed: list[dict[str, float]] = []
         self.seconds = 0.0
         if self.saved.exists():
             self._restore()
@@ -141,10 +148,13 @@ class _Run:
         started = time.perf_counter()
         self.losses.append(self.trainer.step().loss)
         self.seconds += time.perf_counter() - started
+        finished, every = self.trainer.finished, self.job.observe_every
+        if self.job.observe is not None and every and (finished % every == 0 or self.complete):
+            self.observed.append({"step": finished, **self.job.observe(self.trainer.average, finished)})
 
     def save_state(self) -> None:
         tensors = {key: value.detach().to("cpu").contiguous() for key, value in self.trainer.state().items()}
-        progress = {"losses": self.losses, "seconds": self.seconds}
+        progress = {"losses": self.losses, "observed": self.observed, "seconds": self.seconds}
         with new_file(self.saved) as temporary:
             save_file(tensors, temporary, metadata={"identity": self._identity(), "progress": json.dumps(progress)})
 
@@ -160,6 +170,7 @@ class _Run:
             "data_sha256": self.fingerprint,
             "loss_every": stride,
             "loss": [sum(window) / len(window) for window in windows],
+            "observed": self.observed,
             "seconds": round(self.seconds, 1),
         }
         finished = self.job.network.model_copy(update={"sigma_range": config.objective.sigma_range, "training": record})
@@ -186,4 +197,4 @@ class _Run:
             )
         self.trainer.restore(tensors)
         progress = json.loads(metadata["progress"])
-        self.losses, self.seconds = progress["losses"], progress["seconds"]
+        self.losses, self.observed, self.seconds = progress["losses"], progress["observed"], progress["seconds"]
