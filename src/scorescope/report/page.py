@@ -20,6 +20,7 @@ from scorescope.studies.pictures import rows_of
 from scorescope.studies.results import Exhibit, Results
 
 REPORT_FILE = "report.html"
+NO_BREAK = "\u00a0"
 MARKS = {
     "memorizes": "■",
     "in transition": "◐",
@@ -53,7 +54,7 @@ def html(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(slug=slug, paragraphs=paragraphs, number=text_of)
+    environment.filters.update(slug=slug, paragraphs=paragraphs, tied=tied, number=text_of)
     return environment.get_template("page.html").render(
         results=results,
         contents=_contents(results),
@@ -91,6 +92,13 @@ def paragraphs(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
+def tied(text: str) -> str:
+    """`text` as it is set: "N = 100" and "3 dB" stay on one line, and a minus is one."""
+    text = re.sub(r"(?<![\w.\-])-(?=\d)", "−", text)
+    text = re.sub(r"(?<=\d) (?=dB\b|s\b|×)", NO_BREAK, text)
+    return re.sub(r"(?<=\w) ([=<>≤≥]) (?=[−+\d])", rf"{NO_BREAK}\1{NO_BREAK}", text)
+
+
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Settings by dotted name, each as text."""
     found: dict[str, str] = {}
@@ -98,7 +106,8 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found.update(flattened(value, f"{prefix}{key}."))
         else:
-            found[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            values = value if isinstance(value, list | tuple) else [value]
+            found[prefix + key] = ", ".join(str(one) if isinstance(one, int) else text_of(one) for one in values)
     return found
 
 

@@ -36,10 +36,24 @@ def columns_of(table: Table) -> list[Column]:
     for name in table.frame.columns:
         values = table.frame[name]
         numeric = bool(pd.api.types.is_numeric_dtype(values)) and not pd.api.types.is_bool_dtype(values)
-        form = table.formats.get(str(name), "")
+        form = table.formats.get(str(name)) or (_common_format(values) if numeric else "")
         cells = tuple(text_of(value, form) for value in values)
         found.append(Column(str(name), table.units.get(str(name), ""), numeric, cells))
     return found
+
+
+def _common_format(values: pd.Series[Any]) -> str:
+    """As many decimals for all numbers of a column as its largest needs for four digits; empty for whole numbers.
+
+    Where that would leave nothing of the smallest, every number has its own four digits instead.
+    """
+    if not pd.api.types.is_float_dtype(values):
+        return ""
+    sizes = [abs(float(value)) for value in values if math.isfinite(value) and value != 0]
+    if not sizes:
+        return ""
+    decimals = min(6, max(0, 3 - math.floor(math.log10(max(sizes)))))
+    return f",.{decimals}f" if min(sizes) >= 5 * 10**-decimals else ".4g"
 
 
 def text_of(value: Any, form: str = "") -> str:

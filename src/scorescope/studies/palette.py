@@ -69,13 +69,7 @@ BY_NAME = {
 MEMORIZES, IN_TRANSITION, GENERALIZES, UNDECIDED = RED, GOLD, GREEN, GREY
 """The colours of the verdicts, as badges and charts show them."""
 
-_SPARE = (# Viridis: the last of a sequence stands out most, so it is the darkest on white and the brightest on black.
-_RAMP = {
-    to_hex(colormaps["viridis"](0.72 - 0.67 * step / 8)): to_hex(colormaps["viridis"](0.38 + 0.6 * step / 8))
-    for step in range(9)
-}
-
-BLUE, ORANGE, GREEN, PURPLE, TEAL, VIOLET, GOLD, RED, OLIVE, BROWN, LEAF, SLATE, GREY)
+_SPARE = (BLUE, ORANGE, GREEN, PURPLE, TEAL, VIOLET, GOLD, RED, OLIVE, BROWN, LEAF, SLATE, GREY)
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
