@@ -24,6 +24,7 @@ from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samp
 from scorescope.studies.results import Results
 from scorescope.studies.workspace import Workspace
 from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
+from scorescope.training.accelerated import is_launched, open_accelerator
 
 CHECKPOINT = "network"
 SHARES = ("a", "b")
@@ -41,6 +42,8 @@ class TrainConfig(pydantic.BaseModel):
         arguments: of the architecture, where they are not to be those that fit the images.
         preconditioning: how its output becomes a denoised image; the architecture's usual one by default.
         training: how it is trained.
+        mixed_precision: ``bf16`` or ``fp16``; None for float32.
+        tracker: where accelerate sends the loss as well: ``tensorboard``, ``wandb`` and the like; None for nowhere.
         observe_every: steps between measurements of the PSNR on training and test images.
         observe_images: images of each kind that they are averaged over.
         observe_sigmas: noise levels that they are averaged over.
@@ -57,6 +60,8 @@ class TrainConfig(pydantic.BaseModel):
     arguments: dict[str, Any] = {}
     preconditioning: str | None = None
     training: TrainingConfig = TrainingConfig()
+    mixed_precision: Literal["bf16", "fp16"] | None = None
+    tracker: str | None = None
     observe_every: int = pydantic.Field(200, ge=1)
     observe_images: int = pydantic.Field(64, ge=1)
     observe_sigmas: tuple[pydantic.PositiveFloat, ...] = (0.1, 0.5)
@@ -102,7 +107,12 @@ class Train(Study[TrainConfig]):
             lambda module, _: self._observe(config, network, module, images, data.test, workspace.device),
             config.observe_every,
         )
-        train_networks([job], device=workspace.device, description=f"training {config.architecture}")
+        accelerator = None
+        if config.mixed_precision or config.tracker or is_launched():
+            accelerator = open_accelerator(workspace.device, config.mixed_precision, config.tracker, workspace.folder)
+        train_networks(
+            [job], device=workspace.device, description=f"training {config.architecture}", accelerator=accelerator
+        )
         return self._results(config, images, workspace)
 
     def _observe(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pydantic
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -23,6 +24,7 @@ from scorescope.data import ImageSet, disjoint_subsets
 from scorescope.foundation import UserError, new_file, track
 from scorescope.foundation.memory import reuse_freed_memory
 from scorescope.networks import NetworkConfig, build_network, save_network
+from scorescope.training.accelerated import AcceleratedTrainer
 from scorescope.training.loop import Trainer, TrainingConfig
 
 CURVE_POINTS = 200
@@ -82,6 +84,7 @@ def train_networks(
     device: torch.device | str = "cpu",
     description: str = "training",
     save_every: int = 100,
+    accelerator: Accelerator | None = None,
 ) -> list[Path]:
     """Train several networks side by side, each on its share of the cores, and save them.
 
@@ -93,6 +96,7 @@ def train_networks(
         device: where.
         description: of the progress bar.
         save_every: steps between saved states.
+        accelerator: for one job on several devices or in mixed precision; only its main process writes.
 
     Returns:
         The checkpoint folders, in the order of `jobs`.
@@ -109,7 +113,7 @@ def train_networks(
             len(open_jobs), initializer=torch.set_num_threads, initargs=(share,)
         ) as pool:
             try:
-                runs = list(pool.map(lambda job: _Run(job, device), open_jobs))
+                runs = list(pool.map(lambda job: _Run(job, device, accelerator), open_jobs))
                 first = min(run.trainer.finished for run in runs)
                 last = max(job.config.steps for job in open_jobs)
                 for _ in track(range(first, last), description, total=last, done=first):
@@ -128,12 +132,18 @@ def train_networks(
 class _Run:
     """A job in progress: its trainer, its learning curve and its saved state."""
 
-    def __init__(self, job: TrainingJob, device: torch.device | str) -> None:
+    def __init__(self, job: TrainingJob, device: torch.device | str, accelerator: Accelerator | None) -> None:
         self.job = job
         self.saved = job.folder.with_name(job.folder.name + ".training.safetensors")
         self.fingerprint = job.images.fingerprint()
         network = build_network(job.network, seed=job.config.seed)
-        self.trainer = Trainer(network, job.network.preconditioning, job.images, job.config, device)
+        self.accelerator = accelerator
+        self.main = accelerator is None or accelerator.is_main_process
+        self.trainer = (
+            Trainer(network, job.network.preconditioning, job.images, job.config, device)
+            if accelerator is None
+            else AcceleratedTrainer(network, job.network.preconditioning, job.images, job.config, accelerator)
+        )
         self.losses: list[float] = []
         self.observed: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -149,16 +159,27 @@ class _Run:
         self.losses.append(self.trainer.step().loss)
         self.seconds += time.perf_counter() - started
         finished, every = self.trainer.finished, self.job.observe_every
-        if self.job.observe is not None and every and (finished % every == 0 or self.complete):
+        if self.accelerator is not None:
+            self.accelerator.log({"loss": self.losses[-1]}, step=finished)
+        if self.main and self.job.observe is not None and every and (finished % every == 0 or self.complete):
             self.observed.append({"step": finished, **self.job.observe(self.trainer.average, finished)})
 
     def save_state(self) -> None:
+        if not self.main:
+            return
         tensors = {key: value.detach().to("cpu").contiguous() for key, value in self.trainer.state().items()}
         progress = {"losses": self.losses, "observed": self.observed, "seconds": self.seconds}
         with new_file(self.saved) as temporary:
             save_file(tensors, temporary, metadata={"identity": self._identity(), "progress": json.dumps(progress)})
 
     def finish(self) -> None:
+        if self.main:
+            self._save_network()
+        if self.accelerator is not None:
+            self.accelerator.end_training()
+            self.accelerator.wait_for_everyone()
+
+    def _save_network(self) -> None:
         config = self.job.config
         stride = max(1, len(self.losses) // CURVE_POINTS)
         windows = [self.losses[start : start + stride] for start in range(0, len(self.losses), stride)]
