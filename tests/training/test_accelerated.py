@@ -36,11 +36,13 @@ def test_one_process_takes_the_plain_steps(digits):
         assert torch.allclose(accelerated.average.state_dict()[key], value, rtol=1e-4, atol=1e-6), key
 
 
-def test_mixed_precision_learns_as_well(digits, tmp_path):
-    torch.manual_seed(0)
-    config = TrainingConfig(steps=60, batch=32)
+def test_mixed_precision_follows_single_precision(digits, tmp_path):
+    config = TrainingConfig(steps=40, batch=32)
+    plain = Trainer(build_network(NETWORK), "blind-residual", digits, config)
     accelerator = open_accelerator(torch.device("cpu"), "bf16", None, tmp_path)
-    trainer = AcceleratedTrainer(build_network(NETWORK), "blind-residual", digits, config, accelerator)
-    losses = [trainer.step().loss for _ in range(60)]
-    assert sum(losses[-10:]) < sum(losses[:10]) / 2
-    assert all(value.dtype == torch.float32 for value in trainer.average.state_dict().values())
+    mixed = AcceleratedTrainer(build_network(NETWORK), "blind-residual", digits, config, accelerator)
+    expected, found = ([trainer.step().loss for _ in range(40)] for trainer in (plain, mixed))
+    assert found[0] == pytest.approx(expected[0], rel=0.02)
+    assert sum(found) == pytest.approx(sum(expected), rel=0.1)
+    assert found != expected
+    assert all(value.dtype == torch.float32 for value in mixed.average.state_dict().values())
