@@ -113,13 +113,14 @@ def test_copied_share_of_the_same_distribution_is_chance():
 @pytest.mark.parametrize(
     ("evidence", "verdict"),
     [
-        (Evidence(psnr_gap=15, copied=1.0, nearest=0.98, agreement=0.4), "memorizes"),
-        (Evidence(psnr_gap=0.1, copied=0.02, nearest=0.7, agreement=0.9), "generalizes"),
-        (Evidence(psnr_gap=0.1, copied=0.02, nearest=0.9, agreement=0.7), "in transition"),
-        (Evidence(psnr_gap=0.8, copied=0.02, nearest=0.7, agreement=0.9), "in transition"),
-        (Evidence(psnr_gap=15, copied=0.3, nearest=0.9, agreement=0.4), "in transition"),
-        (Evidence(psnr_gap=None, copied=0.9, nearest=0.98, agreement=None), "memorizes"),
-        (Evidence(psnr_gap=None, copied=0.05, nearest=0.98, agreement=None), "generalizes"),
+        (Evidence(gain=6, psnr_gap=15, copied=1.0, nearest=0.98, agreement=0.4), "memorizes"),
+        (Evidence(gain=6, psnr_gap=0.1, copied=0.02, nearest=0.7, agreement=0.9), "generalizes"),
+        (Evidence(gain=6, psnr_gap=0.1, copied=0.02, nearest=0.9, agreement=0.7), "in transition"),
+        (Evidence(gain=6, psnr_gap=0.8, copied=0.02, nearest=0.7, agreement=0.9), "in transition"),
+        (Evidence(gain=6, psnr_gap=15, copied=0.3, nearest=0.9, agreement=0.4), "in transition"),
+        (Evidence(gain=6, psnr_gap=None, copied=0.9, nearest=0.98, agreement=None), "memorizes"),
+        (Evidence(gain=-1, psnr_gap=0.1, copied=0.02, nearest=0.7, agreement=0.9), "undecided"),
+        (Evidence(gain=6, psnr_gap=None, copied=0.05, nearest=0.98, agreement=None), "generalizes"),
     ],
 )
 def test_verdicts_follow_the_rule(evidence, verdict):

@@ -123,6 +123,13 @@ def test_divergence_names_the_step_and_what_to_try(digits, tmp_path):
     assert not (tmp_path / "net").exists()
 
 
+def test_weights_that_are_no_longer_finite_are_never_saved(digits, tmp_path):
+    diverging = job(tmp_path / "net", digits.subset(range(8)), steps=20, learning_rate=1e12)
+    with pytest.raises(UserError, match="diverged"):
+        train_networks([diverging], save_every=5)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_moving_average_and_record(digits, tmp_path):
     [folder] = train_networks([job(tmp_path / "net", digits.subset(range(8)), steps=3, ema_decay=0.0)])
     trainer = Trainer(

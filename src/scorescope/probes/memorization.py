@@ -21,7 +21,8 @@ COPIED_MANY, COPIED_FEW = 0.5, 0.1
 GAP_LARGE, GAP_SMALL = 1.0, 0.3
 
 RULE = (
-    f"memorizes: at least {COPIED_MANY:.0%} of the samples are copies and the PSNR gap is at least {GAP_LARGE:g} dB; "
+    "undecided: averaged over sigma the model denoises its training images no better than leaving them noisy;"
+    f" memorizes: at least {COPIED_MANY:.0%} of the samples are copies and the PSNR gap is at least {GAP_LARGE:g} dB; "
     f"generalizes: at most {COPIED_FEW:.0%} of the samples are copies, the PSNR gap is at most {GAP_SMALL:g} dB and, where "
     "there are two networks, their samples are more similar to each other than to the nearest training image; in "
     f"transition: anything else. A copy is nearer to a training image than {1 - CHANCE:.0%} of the held-out images are. "
@@ -34,19 +35,23 @@ class Evidence:
     """What was measured on one model, or two trained on disjoint sets.
 
     Attributes:
+        gain: PSNR of denoised minus that of noisy training images in dB, averaged over sigma.
         psnr_gap: train − held-out PSNR in dB, averaged over sigma; None without held-out images.
         copied: share of samples nearer to a training image than 95 % of the reference images are.
         nearest: mean similarity of a sample to its nearest training image.
         agreement: mean similarity of the two networks' samples from the same noise; None with one network.
     """
 
+    gain: float
     psnr_gap: float | None
     copied: float
     nearest: float
     agreement: float | None
 
     def verdict(self) -> str:
-        """``memorizes``, ``in transition`` or ``generalizes``, by `RULE`."""
+        """``memorizes``, ``in transition``, ``generalizes`` or ``undecided``, by `RULE`."""
+        if not self.gain > 0:
+            return "undecided"
         gap = self.psnr_gap
         if self.copied >= COPIED_MANY and (gap is None or gap >= GAP_LARGE):
             return "memorizes"

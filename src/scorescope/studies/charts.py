@@ -47,6 +47,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": RULE,
     "grid.linewidth": 0.5,
     "text.color": INK,
+    "text.parse_math": False,  # a name with dollar signs is a name
     "xtick.color": RULE,
     "ytick.color": RULE,
     "xtick.labelcolor": SOFT,
@@ -346,6 +347,7 @@ def _finish_panel(axis: Axes, panel: Panel) -> None:
     axis.set_ylabel(panel.y_label)
     if panel.y_log:
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
     else:
         axis.yaxis.set_major_locator(MaxNLocator(5))

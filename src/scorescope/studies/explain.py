@@ -129,6 +129,7 @@ def _said(verdict: str) -> str:
         "memorizes": "memorizes its training images",
         "in transition": "is between memorizing and generalizing",
         "generalizes": "generalizes from its training images",
+        "undecided": "does not denoise its own training images, so nothing can be said of it",
     }[verdict]
 
 

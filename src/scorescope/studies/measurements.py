@@ -261,7 +261,9 @@ class Measured:
         if "test" in self.curves:
             gap = float(np.mean(self.curves["train"].astype(np.float64) - self.curves["test"].astype(np.float64)))
         agreement = self.found.get("agreement")
+        noisy = 20 * np.log10(2 / self.curves["sigma"].astype(np.float64))
         return Evidence(
+            gain=float(np.mean(self.curves["train"].astype(np.float64) - noisy)),
             psnr_gap=gap,
             copied=copied_share(similarity, self.found["reference"].astype(np.float64)),
             nearest=float(similarity.mean()),

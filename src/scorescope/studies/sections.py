@@ -306,6 +306,7 @@ def evidence_table(results: Results, measured: Sequence[Measured]) -> None:
             {
                 "model": one.label,
                 "verdict": found.verdict(),
+                "PSNR gain (dB)": found.gain,
                 "PSNR gap (dB)": found.psnr_gap,
                 "copied samples (%)": 100 * found.copied,
                 "sample to nearest": found.nearest,
@@ -315,7 +316,8 @@ def evidence_table(results: Results, measured: Sequence[Measured]) -> None:
     results.add_table(
         "verdicts",
         "The evidence behind each verdict",
-        "PSNR gap: training minus held-out images, averaged over sigma; similarities are means over samples.",
+        "PSNR gain: denoised minus noisy training images; gap: training minus held-out images; both averaged over sigma."
+        " Similarities are means over samples.",
         pd.DataFrame(rows),
     )
 

@@ -86,7 +86,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 def frame_dtypes(frame: pd.DataFrame) -> dict[str, str]:
     """The dtype of each column, as `read_frame` needs it; everything that is no number or boolean is text."""
     return {
-        str(name): dtype.name if dtype.kind in "iufb" else "str"
+        str(name): dtype.name if isinstance(dtype, np.dtype) and dtype.kind in "iufb" else "str"
         for name, dtype in ((name, frame[name].dtype) for name in frame.columns)
     }
 
@@ -105,11 +105,18 @@ def read_frame(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
     Raises UserError if it is missing or does not have these columns.
     """
     try:
-        missing = {name: [""] for name, dtype in dtypes.items() if dtype != "str"}
-        return pd.read_csv(
-            path, dtype=dict(dtypes), float_precision="round_trip", keep_default_na=False, na_values=missing
-        )[list(dtypes)]
+        # Read as text first: Python's conversion of each number gives back the very one that was written.
+        texts = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return pd.DataFrame({name: _converted(texts[name], dtype) for name, dtype in dtypes.items()})
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: not all of the run folder was copied") from error
     except (ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}): run the study again into another folder") from error
+
+
+def _converted(texts: pd.Series[str], dtype: str) -> list[str] | Array:
+    if dtype == "str":
+        return list(texts)
+    if dtype == "bool":
+        return np.array([{"True": True, "False": False}[text] for text in texts], dtype=bool)
+    return np.array([float(text or "nan") if dtype.startswith("float") else int(text) for text in texts], dtype=dtype)

@@ -147,13 +147,12 @@ def open_run(
     _refuse_foreign(folder)
     made = not folder.exists()
     with _locked(folder):
-        if (folder / CONFIG_FILE).exists():
-            _check_resumable(folder, record)
-        else:
-            write_strict_json(folder / CONFIG_FILE, record)
-        workspace = Workspace(folder, chosen_device, cache_folder(cache), study, settings)
         try:
-            yield workspace
+            if (folder / CONFIG_FILE).exists():
+                _check_resumable(folder, record)
+            else:
+                write_strict_json(folder / CONFIG_FILE, record)
+            yield Workspace(folder, chosen_device, cache_folder(cache), study, settings)
         except UserError:
             if made and not (folder / "cells").exists():
                 shutil.rmtree(folder, ignore_errors=True)

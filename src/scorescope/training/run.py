@@ -167,6 +167,7 @@ class _Run:
     def save_state(self) -> None:
         if not self.main:
             return
+        self._check_weights()
         tensors = {key: value.detach().to("cpu").contiguous() for key, value in self.trainer.state().items()}
         progress = {"losses": self.losses, "observed": self.observed, "seconds": self.seconds}
         with new_file(self.saved) as temporary:
@@ -179,7 +180,16 @@ class _Run:
             self.accelerator.end_training()
             self.accelerator.wait_for_everyone()
 
+    def _check_weights(self) -> None:
+        """Normalization can hide a divergence from the loss: the weights cannot."""
+        if not all(bool(torch.isfinite(value).all()) for value in self.trainer.average.state_dict().values()):
+            raise UserError(
+                f"training diverged by step {self.trainer.finished}: the weights are no longer finite; try a learning rate"
+                f" below {self.job.config.learning_rate:g}, or clip the gradients"
+            )
+
     def _save_network(self) -> None:
+        self._check_weights()
         config = self.job.config
         stride = max(1, len(self.losses) // CURVE_POINTS)
         windows = [self.losses[start : start + stride] for start in range(0, len(self.losses), stride)]
