@@ -1,76 +1,207 @@
 """Compiled loops of the window posterior: the logits of every window of one noisy image against blocks of 16 images.
 
 A window's squared distance is a sum over its pixels, so all windows together are a box filter of the per-pixel
-squared differences. The filter doubles: sums over 1, 2, 4, … neighbours, and a side is the sum of the powers of two in
-it. Unlike running sums it never subtracts, which at low noise would leave only rounding errors, and its cost grows with
-the logarithm of the side, less than the number of windows falls.
+squared differences. A sliding sum takes three additions an element whatever the side: cut the line into blocks as long as
+the side; a window is the end of one block and the beginning of the next, a suffix sum and a prefix sum. Unlike the
+difference of two running sums it never subtracts, which at low noise would leave only rounding errors.
 
 For numerical reasons a pixel contributes ``(x − a)(x − b)`` with ``a + b = 2y`` instead of ``(x − y)²``: the two differ by a
 constant that no weight depends on, and with a near y at low noise and near 0 at high noise the sums stay small.
 
-Rows are filtered along the columns first, in strips that stay in the first-level cache, then along the rows.
+Everything is laid out in strips, so that what slides has a few independent neighbours beside it: pixels as (row, 8
+columns), for sums along columns; their results as (column, up to 8 rows), for sums along rows.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba as nb
 import numpy as np
+import numpy.typing as npt
 
 from scorescope.posterior.exponential import exp32
-from scorescope.posterior.lanes import LANES, add_product
+from scorescope.posterior.vector import (
+    LANES,
+    everywhere,
+    exponential,
+    largest_lane,
+    load,
+    load_bytes,
+    load_everywhere,
+    maximum,
+    multiply_add,
+    store,
+)
+
+Singles = npt.NDArray[np.float32]
 
 STRIP = 8
+# So many blocks' weights are added to the total at once: it is read and written that much less often.
+GROUP = 4
 UNSEEN = np.float32(-1e38)
 _ABSENT = np.float32(1e30)
-_ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
-# A window weight below e^-30 of the largest is left out: a million of them are 1e-7.
-_NEGLIGIBLE = np.float32(-30.0)
+# A window weight below e^-30 of the whole is left out: a million of them are 1e-7.
+NEGLIGIBLE = np.float32(-30.0)
+# Sums hold terms up to e^40 before they are counted from a new maximum; float32 ends at e^88.
+_HEADROOM = np.float32(40.0)
 
-# No contraction: both passes must round a logit the same way, or weights would not sum to one where logits are large.
-_FAST = {"nnan", "nsz"}
+
+class Work(NamedTuple):
+    """Room for intermediate results of one thread, float32 arrays; see `work_for`."""
+
+    source: Singles
+    prefix: Singles
+    field: Singles
+    boxed: Singles
+    spread: Singles
+    shares: Singles
 
 
-@nb.njit(nogil=True, cache=True, fastmath=_FAST)
-def box_sum(source, spare, total, length, step, side):  # type: ignore[no-untyped-def]
-    """``total[p] = Σ_{k < side} source[p + k·step]`` for p < length; source and spare are overwritten."""
-    extent, offset, width = length + (side - 1) * step, 0, 1
-    while True:
-        if side & width:
-            if offset == 0:
-                for p in range(length):
-                    total[p] = source[p]
+def work_for(shape: tuple[int, int, int], window: tuple[int, int, int, int]) -> Work:
+    """Room for windows (height, width, rows of padding, columns of padding) over images (C, H, W)."""
+    _, height, width = shape
+    rows, columns, strip = grid(shape, window)
+    strips = -(-rows // strip)
+    wide = -(-width // STRIP) * STRIP
+    sizes = (height * STRIP, STRIP, strips * strip * width, columns * strip, rows * wide, GROUP * height * width)
+    return Work(*(np.empty(size * LANES, dtype=np.float32) for size in sizes))
+
+
+@nb.njit(nogil=True, cache=True)
+def grid(shape, window):  # type: ignore[no-untyped-def]
+    """How many rows and columns of windows there are, and how many of the rows lie in a strip."""
+    rows = shape[1] + 2 * window[2] - window[0] + 1
+    columns = shape[2] + 2 * window[3] - window[1] + 1
+    strips = -(-rows // STRIP)
+    return rows, columns, -(-rows // strips)
+
+
+@nb.njit(nogil=True, cache=True)
+def window_places(shape, window):  # type: ignore[no-untyped-def]
+    """Where the kernels keep each window: int64 (rows, columns), strips of rows one after the other, column by column."""
+    rows, columns, strip = grid(shape, window)
+    places = np.empty((rows, columns), dtype=np.int64)
+    for row in range(rows):
+        top = row // strip * strip
+        for column in range(columns):
+            places[row, column] = top * columns + column * min(strip, rows - top) + row - top
+    return places
+
+
+@nb.njit(nogil=True, cache=True)
+def slide(source, line, window, prefix, target, goal):  # type: ignore[no-untyped-def]
+    """Sums over neighbours along a line of vectors, for some lines side by side.
+
+    Output q of line k is ``Σ_{j < side} source[q − lead + j, k]`` with zeros outside the line.
+
+    Args:
+        source: float32 vectors; overwritten.
+        line: (length, how many lines, vectors from one place to the next).
+        window: (side, zeros before the line, zeros after it); fewer zeros than the side.
+        prefix: room for a vector a line.
+        target: float32 vectors, written.
+        goal: (group, a, b, c): output q of line k is vector ``(q // group) · a + (q % group) · b + k · c``.
+    """
+    length, inner, pitch = line
+    side, lead, trail = window
+    group, group_pitch, place_pitch, line_pitch = goal
+    step = line_pitch * LANES
+    for start in range(0, length + trail, side):
+        stop = min(start + side, length + trail)
+        for end in range(start, stop):
+            here = end * pitch * LANES
+            if end < length:
+                for k in range(0, inner * LANES, LANES):
+                    value = load(source, here + k)
+                    store(prefix, k, value if end == start else load(prefix, k) + value)
+            q, begin = end - side + 1 + lead, end - side + 1
+            if q < 0:
+                continue
+            place = ((q // group) * group_pitch + (q % group) * place_pitch) * LANES
+            tail = begin * pitch * LANES
+            if begin < 0 or begin == start:
+                for k in range(inner):
+                    store(target, place + k * step, load(prefix, k * LANES))
+            elif start >= length:
+                for k in range(inner):
+                    store(target, place + k * step, load(source, tail + k * LANES))
             else:
-                ahead = source[offset * step :]
-                for p in range(length):
-                    total[p] += ahead[p]
-            offset += width
-        if 2 * width > side:
-            return
-        extent -= width * step
-        ahead = source[width * step :]
-        for p in range(extent):
-            spare[p] = source[p] + ahead[p]
-        source, spare = spare, source
-        width *= 2
+                for k in range(inner):
+                    store(target, place + k * step, load(source, tail + k * LANES) + load(prefix, k * LANES))
+        # The block's suffix sums, in place, for the windows that begin in it and end in the next.
+        for row in range(min(stop, length) - 2, start, -1):
+            here = row * pitch * LANES
+            below = here + pitch * LANES
+            for k in range(0, inner * LANES, LANES):
+                store(source, here + k, load(source, here + k) + load(source, below + k))
 
 
-@nb.njit(nogil=True, cache=True, fastmath=_FAST)
+@nb.njit(nogil=True, cache=True)
 def equalize(maxima, sums):  # type: ignore[no-untyped-def]
-    """Give the 16 lanes of each window their common maximum; sums are rescaled. Both float32 (windows·16,)."""
+    """Count the sums of all windows from their normalizer so far, the same in all 16 lanes. Both float32 (windows·16,)."""
     for window in range(maxima.size // LANES):
-        largest = UNSEEN
+        first, largest = window * LANES, UNSEEN
         for lane in range(LANES):
-            largest = max(largest, maxima[window * LANES + lane])
+            largest = max(largest, maxima[first + lane])
+        total = 0.0
         for lane in range(LANES):
-            p = window * LANES + lane
-            sums[p] *= exp32(maxima[p] - largest)
-            maxima[p] = largest
+            total += sums[first + lane] * exp32(maxima[first + lane] - largest)
+        level = np.float32(largest + np.log(total))
+        share = np.float32(total * np.exp(np.float64(largest) - level) / LANES)
+        for lane in range(LANES):
+            maxima[first + lane] = level
+            sums[first + lane] = share
 
 
-@nb.njit(nogil=True, cache=True, fastmath=_FAST)
-def visit(blocks, count, near, far, shape, window, scale, maxima, sums, peaks, total, weigh, spread, work):  # type: ignore[no-untyped-def]
-    """Go through blocks of training images for one noisy image, to find normalizers or to add weighted images.
+@nb.njit(nogil=True, cache=True)
+def _column_sums(images, filled, near, far, shape, window, work):  # type: ignore[no-untyped-def]
+    """Per-pixel products of 16 images summed along columns, into work.field: strips of rows, each (column, row)."""
+    channels, height, width = shape
+    _, _, strip = grid(shape, window)
+    for left in range(0, width, STRIP):
+        across = min(STRIP, width - left)
+        for row in range(height):
+            for column in range(across):
+                total = everywhere(_ZERO)
+                for channel in range(channels):
+                    pixel = (channel * height + row) * width + left + column
+                    x = load_bytes(images, pixel * LANES)
+                    total = multiply_add(x - load_everywhere(near, pixel), x - load_everywhere(far, pixel), total)
+                place = (row * across + column) * LANES
+                store(work.source, place, total)
+                if filled < LANES:
+                    work.source[place + filled : place + LANES] = _ABSENT
+        slide(
+            work.source,
+            (height, across, across),
+            (window[0], window[2], window[2]),
+            work.prefix,
+            work.field[left * strip * LANES :],
+            (strip, width * strip, 1, strip),
+        )
+
+
+@nb.njit(nogil=True, cache=True)
+def _row_sums(top, shape, window, work):  # type: ignore[no-untyped-def]
+    """Distances of the strip of windows from row `top` on, into work.boxed as (column, row); returns how many."""
+    rows, columns, strip = grid(shape, window)
+    width, inner = shape[2], min(strip, rows - top)
+    slide(
+        work.field[top * width * LANES :],
+        (width, inner, strip),
+        (window[1], window[3], window[3]),
+        work.prefix,
+        work.boxed,
+        (columns, 0, inner, 1),
+    )
+    return columns * inner
+
+
+@nb.njit(nogil=True, cache=True)
+def normalize(blocks, count, near, far, shape, window, scale, maxima, sums, peaks, work):  # type: ignore[no-untyped-def]
+    """Add blocks of training images to the normalizers of all windows of one noisy image.
 
     Args:
         blocks: int8 (blocks, C·H·W, 16).
@@ -80,125 +211,139 @@ def visit(blocks, count, near, far, shape, window, scale, maxima, sums, peaks, t
         shape: (C, H, W).
         window: (height, width, rows of padding, columns of padding); padded pixels count for nothing.
         scale: float32, ``1 / 2σ²``.
-        maxima: float32 (windows·16,): largest logit so far, in every lane; when weighing, the final one.
-        sums: float32 (windows·16,): sums of exp(logit − maximum) so far; when weighing, their final reciprocals.
-        peaks: float32 (blocks,): how far above the maxima so far the block's logits come, written; when weighing, blocks
-            whose peak is negligible are passed over.
-        total: float32 (C·H·W·16,): what weighted images are added to.
-        weigh: False to update maxima, sums and peaks; True to add weighted images to total.
-        spread: whether a window's weight goes to all its pixels, or to its centre (then there are H·W windows).
-        work: float32 (4, size): room for intermediate results; `work_size` says how much.
+        maxima: float32 (windows·16,): what the sums are counted from, in every lane; windows lie as `window_places` says.
+        sums: float32 (windows·16,): sums of exp(logit − maximum) so far.
+        peaks: float32 (blocks,): how far above the maxima the block's logits come, written.
+        work: room for intermediate results.
+    """
+    rows, columns, strip = grid(shape, window)
+    boxed = work.boxed
+    for block in range(blocks.shape[0]):
+        _column_sums(blocks[block].reshape(-1), count - block * LANES, near, far, shape, window, work)
+        peak = UNSEEN
+        for top in range(0, rows, strip):
+            windows, first = _row_sums(top, shape, window, work), top * columns * LANES
+            above = _logits(boxed, windows, scale, maxima[first:])
+            peak = max(peak, above)
+            if above < NEGLIGIBLE:
+                continue
+            if above > _HEADROOM:
+                _raise(boxed, windows, maxima[first:], sums[first:])
+            for p in range(0, windows * LANES, LANES):
+                weight = exponential(load(boxed, p) - load(maxima, first + p))
+                store(sums, first + p, load(sums, first + p) + weight)
+        peaks[block] = peak
 
-    Returns:
-        How many blocks were weighed.
+
+@nb.njit(nogil=True, cache=True)
+def _logits(boxed, count, scale, maxima):  # type: ignore[no-untyped-def]
+    """Turn distances into logits, in place; returns the largest of logit minus maximum."""
+    peak, negative = everywhere(UNSEEN), everywhere(-scale)
+    for p in range(0, count * LANES, LANES):
+        logit = negative * load(boxed, p)
+        store(boxed, p, logit)
+        peak = maximum(peak, logit - load(maxima, p))
+    return largest_lane(peak)
+
+
+@nb.njit(nogil=True, cache=True)
+def _raise(logits, count, maxima, sums):  # type: ignore[no-untyped-def]
+    """Count the sums from larger maxima where logits are above them."""
+    for p in range(0, count * LANES, LANES):
+        old = load(maxima, p)
+        new = maximum(old, load(logits, p))
+        store(sums, p, load(sums, p) * exponential(old - new))
+        store(maxima, p, new)
+
+
+@nb.njit(nogil=True, cache=True)
+def weigh(blocks, count, chosen, near, far, shape, window, scale, maxima, reciprocals, total, spread, work):  # type: ignore[no-untyped-def]
+    """Add training images, weighted by the posterior of all windows of one noisy image, to a total.
+
+    Args:
+        blocks: as in `normalize`, and so are count, near, far, shape, window, scale and work.
+        count: how many images there are in the blocks.
+        chosen: int64: which of the blocks have any weight.
+        near: see `normalize`.
+        far: see `normalize`.
+        shape: see `normalize`.
+        window: see `normalize`.
+        scale: see `normalize`.
+        maxima: float32 (windows·16,): of all training images, the same in every lane.
+        reciprocals: float32 (windows·16,): of the sums of all training images.
+        total: float32 (C·H·W·16,): what weighted images are added to.
+        spread: whether a window's weight goes to all its pixels, or to its centre (then there are H·W windows).
+        work: room for intermediate results.
     """
     channels, height, width = shape
-    window_height, window_width, pad_rows, pad_columns = window
-    rows = height + 2 * pad_rows - window_height + 1
-    columns = width + 2 * pad_columns - window_width + 1
-    row_length, area = width * LANES, height * width * LANES
-    source, spare, boxed, field = work[0], work[1], work[2], work[3]
-    weighed = 0
-    for block in range(blocks.shape[0]):
-        if weigh and peaks[block] < _NEGLIGIBLE:
-            continue
-        images = blocks[block].reshape(-1)
-        missing = LANES - min(LANES, count - block * LANES)
-        # Differences and their sums along columns, strip by strip, into field (rows, W, 16).
-        for left in range(0, width, STRIP):
-            across = min(STRIP, width - left)
-            wide = across * LANES
-            source[: pad_rows * wide] = _ZERO
-            source[(pad_rows + height) * wide : (2 * pad_rows + height) * wide] = _ZERO
-            source[pad_rows * wide : (pad_rows + height) * wide] = _ZERO
-            for row in range(height):
-                line = (pad_rows + row) * wide
-                for channel in range(channels):
-                    first = (channel * height + row) * width + left
-                    for column in range(across):
-                        pixel = first + column
-                        add_product(source, line + column * LANES, images, pixel * LANES, near[pixel], far[pixel])
-                if missing:
-                    for column in range(across):
-                        end = line + (column + 1) * LANES
-                        source[end - missing : end] = _ABSENT
-            box_sum(source, spare, boxed, rows * wide, wide, window_height)
-            for row in range(rows):
-                place = row * row_length + left * LANES
-                field[place : place + wide] = boxed[row * wide : (row + 1) * wide]
-        # Row by row: sums along the row are distances; then exponentials.
-        line_length, windows_length = (width + 2 * pad_columns) * LANES, columns * LANES
-        peak = UNSEEN
-        for row in range(rows):
-            source[: pad_columns * LANES] = _ZERO
-            source[pad_columns * LANES : pad_columns * LANES + row_length] = field[
-                row * row_length : (row + 1) * row_length
-            ]
-            source[pad_columns * LANES + row_length : line_length] = _ZERO
-            box_sum(source, spare, boxed, windows_length, LANES, window_width)
-            largest = maxima[row * windows_length : (row + 1) * windows_length]
-            scaled = sums[row * windows_length : (row + 1) * windows_length]
-            above = UNSEEN
-            for p in range(windows_length):
-                above = max(above, -scale * boxed[p] - largest[p])
-            peak = max(peak, above)
-            if not weigh:
-                if above >= _NEGLIGIBLE:
-                    for p in range(windows_length):
-                        logit = -scale * boxed[p]
-                        gap = logit - largest[p]
-                        ratio = exp32(-abs(gap))
-                        scaled[p] = scaled[p] * ratio + _ONE if gap > _ZERO else scaled[p] + ratio
-                        largest[p] = max(largest[p], logit)
-            elif spread:
-                margin = (window_width - 1) * LANES
-                source[:margin] = _ZERO
-                source[margin + windows_length : 2 * margin + windows_length] = _ZERO
-                for p in range(windows_length):
-                    source[margin + p] = exp32(-scale * boxed[p] - largest[p]) * scaled[p]
-                box_sum(source, spare, boxed, row_length, LANES, window_width)
-                field[row * row_length : (row + 1) * row_length] = boxed[:row_length]
-            else:
-                for p in range(windows_length):
-                    field[row * row_length + p] = exp32(-scale * boxed[p] - largest[p]) * scaled[p]
-        if not weigh:
-            peaks[block] = peak
-            continue
-        # The weight of an image at a pixel: that of the windows over it, summed along columns.
-        weighed += 1
-        if not spread:
-            for channel in range(channels):
-                goal, pixels = (
-                    total[channel * area : (channel + 1) * area],
-                    images[channel * area : (channel + 1) * area],
-                )
-                for p in range(area):
-                    goal[p] += field[p] * np.float32(pixels[p])
-            continue
-        margin = window_height - 1
-        for left in range(0, width, STRIP):
-            wide = min(STRIP, width - left) * LANES
-            source[: margin * wide] = _ZERO
-            source[(margin + rows) * wide : (2 * margin + rows) * wide] = _ZERO
-            for row in range(rows):
-                place = row * row_length + left * LANES
-                source[(margin + row) * wide : (margin + row + 1) * wide] = field[place : place + wide]
-            box_sum(source, spare, boxed, height * wide, wide, window_height)
-            for channel in range(channels):
-                for row in range(height):
-                    place = ((channel * height + row) * width + left) * LANES
-                    goal, pixels = total[place : place + wide], images[place : place + wide]
-                    share = boxed[row * wide : (row + 1) * wide]
-                    for p in range(wide):
-                        goal[p] += share[p] * np.float32(pixels[p])
-    return weighed
+    area = height * width * LANES
+    for group in range(0, len(chosen), GROUP):
+        members = chosen[group : group + GROUP]
+        for member in range(len(members)):
+            block = members[member]
+            _column_sums(blocks[block].reshape(-1), count - block * LANES, near, far, shape, window, work)
+            _shares(shape, window, scale, maxima, reciprocals, spread, work, work.shares[member * area :])
+        _add_weighted(blocks.reshape(-1), members, blocks[0].size, channels, area, work.shares, total)
 
 
-def work_size(shape: tuple[int, int, int], window: tuple[int, int, int, int]) -> int:
-    """How many floats each of the four work arrays of `visit` needs."""
+@nb.njit(nogil=True, cache=True)
+def _add_weighted(images, members, block_size, channels, area, shares, total):  # type: ignore[no-untyped-def]
+    """``total += Σ_members share · image``, the weight at a pixel being that of all its channels."""
+    for channel in range(channels):
+        first = channel * area
+        if len(members) == GROUP:
+            a, b, c, d = (
+                members[0] * block_size + first,
+                members[1] * block_size + first,
+                members[2] * block_size + first,
+                members[3] * block_size + first,
+            )
+            for p in range(0, area, LANES):
+                sum_ = multiply_add(load(shares, p), load_bytes(images, a + p), load(total, first + p))
+                sum_ = multiply_add(load(shares, area + p), load_bytes(images, b + p), sum_)
+                sum_ = multiply_add(load(shares, 2 * area + p), load_bytes(images, c + p), sum_)
+                store(total, first + p, multiply_add(load(shares, 3 * area + p), load_bytes(images, d + p), sum_))
+        else:
+            for k in range(len(members)):
+                image, share = members[k] * block_size + first, k * area
+                for p in range(0, area, LANES):
+                    sum_ = multiply_add(load(shares, share + p), load_bytes(images, image + p), load(total, first + p))
+                    store(total, first + p, sum_)
+
+
+@nb.njit(nogil=True, cache=True)
+def _shares(shape, window, scale, maxima, reciprocals, spread, work, shares):  # type: ignore[no-untyped-def]
+    """The weight of 16 images at every pixel, (H·W) vectors: that of the windows over it, or of the one around it."""
+    rows, columns, strip = grid(shape, window)
     _, height, width = shape
-    window_height, window_width, pad_rows, pad_columns = window
-    tall = max(height + 2 * pad_rows, height + window_height - 1) * min(STRIP, width)
-    long = max(width + 2 * pad_columns, width + window_width - 1)
-    field = max(height + 2 * pad_rows - window_height + 1, height) * width
-    return max(tall, long, field) * LANES
+    boxed = work.boxed
+    for top in range(0, rows, strip):
+        windows, first = _row_sums(top, shape, window, work), top * columns * LANES
+        _logits(boxed, windows, scale, maxima[first:])
+        for p in range(0, windows * LANES, LANES):
+            weight = exponential(load(boxed, p) - load(maxima, first + p))
+            store(boxed, p, weight * load(reciprocals, first + p))
+        inner = windows // columns
+        if spread:
+            slide(
+                boxed,
+                (columns, inner, inner),
+                (window[1], window[1] - 1, window[1] - 1),
+                work.prefix,
+                work.spread[top * STRIP * LANES :],
+                (STRIP, rows * STRIP, 1, STRIP),
+            )
+        else:
+            for column in range(columns):
+                for k in range(inner):
+                    store(shares, ((top + k) * width + column) * LANES, load(boxed, (column * inner + k) * LANES))
+    if spread:
+        for left in range(0, width, STRIP):
+            slide(
+                work.spread[left * rows * LANES :],
+                (rows, min(STRIP, width - left), STRIP),
+                (window[0], window[0] - 1, window[0] - 1),
+                work.prefix,
+                shares[left * LANES :],
+                (height, 0, width, 1),
+            )

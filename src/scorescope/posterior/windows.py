@@ -13,6 +13,7 @@ An image that no window gives weight above e^-30 in the first pass is not looked
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,10 @@ import numpy.typing as npt
 
 from scorescope.data.images import ImageSet
 from scorescope.posterior import window_kernels as kernels
-from scorescope.posterior.lanes import LANES, read_blocks
+from scorescope.posterior.lanes import Block, read_blocks
+from scorescope.posterior.processes import merge_normalizers, merge_sums, own_part
 from scorescope.posterior.units import from_levels
+from scorescope.posterior.vector import LANES
 from scorescope.posterior.workers import in_parallel
 
 Floats = npt.NDArray[np.float64]
@@ -70,11 +73,20 @@ class Window:
 class _Part:
     """What one thread holds: a range of training images, and its normalizers for B noisy images."""
 
-    def __init__(self, start: int, stop: int, windows: list[int], blocks: int) -> None:
+    def __init__(self, start: int, stop: int, windows: list[int]) -> None:
         self.start, self.stop = start, stop
         self.maxima = [np.full(n * LANES, kernels.UNSEEN, dtype=np.float32) for n in windows]
         self.sums = [np.zeros(n * LANES, dtype=np.float32) for n in windows]
-        self.peaks = np.empty((len(windows), blocks), dtype=np.float32)
+        self.peaks = np.empty((len(windows), -(-(stop - start) // LANES)), dtype=np.float32)
+
+    def blocks(self, images: ImageSet) -> Iterator[tuple[slice, Block, int]]:
+        """Blocks of training images: which they are in the part, the blocks, how many images are in them."""
+        step = BLOCKS_AT_A_TIME * LANES
+        for start in range(self.start, self.stop, step):
+            stop = min(start + step, self.stop)
+            blocks = read_blocks(images, start, stop)
+            first = (start - self.start) // LANES
+            yield slice(first, first + len(blocks)), blocks, stop - start
 
 
 class WindowPosterior:
@@ -112,6 +124,7 @@ class _Pass:
         self.images = images
         self.windows = windows
         _, height, width = images.image_shape
+        self.sizes = [(window.height, window.width, window.pad_rows, window.pad_columns) for window in windows]
         self.grids = [window.count(height, width) for window in windows]
         shrunk = noisy * (_PIXEL_SPREAD**2 / (_PIXEL_SPREAD**2 + sigma**2))[:, None]
         self.near: Singles = shrunk.astype(np.float32)
@@ -119,10 +132,12 @@ class _Pass:
         self.scale: Singles = (0.5 / sigma**2).astype(np.float32)
 
     def mean(self) -> Floats:
-        blocks = -(-len(self.images) // LANES)
-        parts = in_parallel(lambda a, b: self._normalizers(a * LANES, min(b * LANES, len(self.images))), blocks)
+        first, last = own_part(len(self.images), LANES)
+        blocks = -(-(last - first) // LANES)
+        parts = in_parallel(lambda a, b: self._normalizers(first + a * LANES, min(first + b * LANES, last)), blocks)
         self._merge(parts)
-        total = np.sum(in_parallel(lambda a, b: self._weighted(parts[a]), len(parts)), axis=0)
+        pieces = in_parallel(lambda a, b: self._weighted(parts[a]), len(parts))
+        total = merge_sums(np.stack(pieces).sum(axis=0))
         _, height, width = self.images.image_shape
         for row, (window, (rows, columns)) in enumerate(zip(self.windows, self.grids, strict=True)):
             if window.spread:
@@ -131,74 +146,59 @@ class _Pass:
         return from_levels(total)
 
     def _normalizers(self, start: int, stop: int) -> _Part:
-        part = _Part(start, stop, [math.prod(grid) for grid in self.grids], -(-(stop - start) // LANES))
-        for first, blocks, count in self._blocks(part):
-            for row in range(len(self.windows)):
-                self._visit(part, row, first, blocks, count, weigh=False)
-                kernels.equalize(part.maxima[row], part.sums[row])
+        part = _Part(start, stop, [math.prod(grid) for grid in self.grids])
+        shape = self.images.image_shape
+        work = [kernels.work_for(shape, size) for size in self.sizes]
+        for places, blocks, count in part.blocks(self.images):
+            for row, size in enumerate(self.sizes):
+                near, far, scale = self.near[row], self.far[row], self.scale[row]
+                maxima, sums, peaks = part.maxima[row], part.sums[row], part.peaks[row, places]
+                kernels.normalize(blocks, count, near, far, shape, size, scale, maxima, sums, peaks, work[row])
+                kernels.equalize(maxima, sums)
         return part
 
     def _merge(self, parts: list[_Part]) -> None:
-        """Give all parts the normalizers of all training images: final maxima, and reciprocals of the sums."""
-        for row in range(len(self.windows)):
-            maxima = np.stack([part.maxima[row] for part in parts]).reshape(len(parts), -1, LANES)[:, :, 0]
-            sums = np.stack([part.sums[row] for part in parts]).reshape(len(parts), -1, LANES).sum(2, dtype=np.float64)
-            largest = maxima.max(0)
-            total = (sums * np.exp(maxima.astype(np.float64) - largest)).sum(0)
+        """Give all parts the normalizers of all training images: levels to count from, and reciprocals of the sums."""
+        for row, grid in enumerate(self.grids):
+            windows = math.prod(grid)
+            maxima = [part.maxima[row].reshape(windows, LANES)[:, 0].astype(np.float64) for part in parts]
+            sums = [part.sums[row].reshape(windows, LANES).sum(1, dtype=np.float64) for part in parts]
+            largest = np.max(maxima, axis=0, initial=kernels.UNSEEN)
+            total = sum((s * np.exp(m - largest) for m, s in zip(maxima, sums, strict=True)), np.zeros(windows))
+            largest, total = merge_normalizers(largest, total)
             for part in parts:
-                part.maxima[row] = np.repeat(largest, LANES)
+                part.maxima[row] = np.repeat(largest.astype(np.float32), LANES)
                 part.sums[row] = np.repeat((1 / total).astype(np.float32), LANES)
 
     def _weighted(self, part: _Part) -> Floats:
-        dimension = self.near.shape[1]
+        shape, dimension = self.images.image_shape, self.near.shape[1]
         total = np.zeros((len(self.windows), dimension))
         lanes = np.zeros(dimension * LANES, dtype=np.float32)
-        for first, blocks, count in self._blocks(part):
-            for row in range(len(self.windows)):
-                if self._visit(part, row, first, blocks, count, weigh=True, total=lanes):
-                    total[row] += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
-                    lanes[:] = 0
+        work = [kernels.work_for(shape, size) for size in self.sizes]
+        for places, blocks, count in part.blocks(self.images):
+            for row, (window, size) in enumerate(zip(self.windows, self.sizes, strict=True)):
+                chosen = np.flatnonzero(part.peaks[row, places] >= kernels.NEGLIGIBLE)
+                if not chosen.size:
+                    continue
+                near, far, scale = self.near[row], self.far[row], self.scale[row]
+                kernels.weigh(
+                    blocks,
+                    count,
+                    chosen,
+                    near,
+                    far,
+                    shape,
+                    size,
+                    scale,
+                    part.maxima[row],
+                    part.sums[row],
+                    lanes,
+                    window.spread,
+                    work[row],
+                )
+                total[row] += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
+                lanes[:] = 0
         return total
-
-    def _blocks(self, part: _Part):  # type: ignore[no-untyped-def]
-        """Blocks of training images as (index of the first block in the part, blocks, how many images)."""
-        step = BLOCKS_AT_A_TIME * LANES
-        for start in range(part.start, part.stop, step):
-            stop = min(start + step, part.stop)
-            yield (start - part.start) // LANES, read_blocks(self.images, start, stop), stop - start
-
-    def _visit(
-        self,
-        part: _Part,
-        row: int,
-        first: int,
-        blocks: npt.NDArray[np.int8],
-        count: int,
-        *,
-        weigh: bool,
-        total: Singles | None = None,
-    ) -> int:
-        window = self.windows[row]
-        size = (window.height, window.width, window.pad_rows, window.pad_columns)
-        work = np.empty((4, kernels.work_size(self.images.image_shape, size)), dtype=np.float32)
-        return int(
-            kernels.visit(
-                blocks,
-                count,
-                self.near[row],
-                self.far[row],
-                self.images.image_shape,
-                size,
-                self.scale[row],
-                part.maxima[row],
-                part.sums[row],
-                part.peaks[row, first : first + len(blocks)],
-                np.empty(0, dtype=np.float32) if total is None else total,
-                weigh,
-                window.spread,
-                work,
-            )
-        )
 
 
 def _coverage(length: int, windows: int) -> npt.NDArray[np.int64]:
