@@ -50,6 +50,10 @@ class Denoiser(nn.Module, ABC):
         Raises:
             UserError: wrong shape, non-finite pixels, sigma not positive and finite.
         """
+        return self.denoise(*self.checked(noisy, sigma))
+
+    def checked(self, noisy: Tensor, sigma: float | Tensor | None) -> tuple[Tensor, Tensor]:
+        """The noisy images and one sigma an image, (B,), after the checks that `forward` promises."""
         if noisy.ndim != 4 or tuple(noisy.shape[1:]) != self.image_shape:
             raise UserError(
                 f"{self.name} takes images (B, {', '.join(map(str, self.image_shape))}), found {tuple(noisy.shape)}"
@@ -58,7 +62,7 @@ class Denoiser(nn.Module, ABC):
             raise UserError(f"{self.name} takes float images in [-1, 1], found {noisy.dtype}")
         if not bool(torch.isfinite(noisy).all()):
             raise UserError(f"{self.name}: the noisy images hold NaN or infinite values")
-        return self.denoise(noisy, self._levels(noisy, sigma))
+        return noisy, self._levels(noisy, sigma)
 
     @abstractmethod
     def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:

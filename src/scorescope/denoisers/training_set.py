@@ -13,6 +13,7 @@ from torch import Tensor
 from scorescope.data.images import ImageSet
 from scorescope.denoisers.base import Denoiser
 from scorescope.foundation import UserError
+from scorescope.posterior.processes import from_first
 from scorescope.posterior.units import sigma_to_levels, to_levels
 
 Floats = npt.NDArray[np.float64]
@@ -40,6 +41,8 @@ class TrainingSetDenoiser(Denoiser):
 
     def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         """See `Denoiser.denoise`."""
+        # Processes that share the work must share the question, to the last bit.
+        noisy, sigma = from_first(noisy), from_first(sigma)
         denoised = self.posterior_mean(*self.in_levels(noisy, sigma), sigma.tolist())
         return torch.from_numpy(denoised).reshape(noisy.shape).to(noisy.device, noisy.dtype)
 

@@ -62,6 +62,15 @@ def merge_normalizers(maxima: Floats, sums: Floats) -> tuple[Floats, Floats]:
     return largest, merge_sums(scaled)
 
 
+def gather(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The arrays of all processes, in their order; of the same shape in each."""
+    if process_count() == 1:
+        return [values]
+    stacked = np.zeros((process_count(), *values.shape), dtype=values.dtype)
+    stacked[process_index()] = values
+    return list(merge_sums(stacked))
+
+
 def from_first(values: Tensor) -> Tensor:
     """The tensor of process 0 in every process: inputs that differ in the last bit would not share one posterior."""
     if process_count() == 1:

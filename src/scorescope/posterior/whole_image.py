@@ -10,7 +10,8 @@ are differences of numbers a million times larger; here both products are exact 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ import numpy.typing as npt
 from scorescope.data.images import ImageSet
 from scorescope.posterior import whole_image_kernels as kernels
 from scorescope.posterior.accumulator import Accumulator
-from scorescope.posterior.integer_product import integer_product, to_digits
+from scorescope.posterior.integer_product import from_digits, integer_product, to_digits
+from scorescope.posterior.processes import gather, merge_maxima, merge_sums, own_part, process_count
 from scorescope.posterior.units import LEVELS_PER_UNIT, centred, from_levels
 from scorescope.posterior.workers import in_parallel, worker_count
 
@@ -26,6 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 CHUNK_BYTES = 12 * 2**20
 MOST_ROWS = 128
+# Images with a smaller posterior weight are left out of products with the covariance.
+LEAST_WEIGHT = 1e-30
 
 
 @dataclass
@@ -49,7 +53,26 @@ class WholeImageSums:
     weighted_norm: Floats
     top_logits: Floats
     top_indices: npt.NDArray[np.int64]
-    images: int = field(default=0)
+
+    @property
+    def mean(self) -> Floats:
+        """Posterior means in grey levels, (B, d)."""
+        return np.asarray(self.weighted_image / self.weight[:, None])
+
+    @property
+    def log_normalizer(self) -> Floats:
+        """``log Σ exp(logit)``, (B,)."""
+        return np.asarray(self.largest + np.log(self.weight))
+
+    @property
+    def entropy(self) -> Floats:
+        """Of the posterior weights, in nats, (B,)."""
+        return np.asarray(np.maximum(np.log(self.weight) - self.weighted_logit / self.weight, 0.0))
+
+    @property
+    def covariance_trace(self) -> Floats:
+        """``E‖x‖² − ‖E x‖²`` under the posterior, in squared grey levels, (B,)."""
+        return np.asarray(np.maximum(self.weighted_norm / self.weight - (self.mean**2).sum(1), 0.0))
 
     @classmethod
     def empty(cls, batch: int, values: int, top: int) -> WholeImageSums:
@@ -67,7 +90,23 @@ class WholeImageSums:
 
     def accumulator(self) -> Accumulator:
         """Log-normalizer (B,) and posterior mean (B, d) in grey levels."""
-        return Accumulator(self.largest + np.log(self.weight), self.weighted_image / self.weight[:, None])
+        return Accumulator(self.log_normalizer, self.mean)
+
+    def merged(self) -> WholeImageSums:
+        """Those of all processes together."""
+        if process_count() == 1:
+            return self
+        largest = merge_maxima(self.largest)
+        share, fall = np.exp(self.largest - largest), _shift(self.largest, largest)
+        order_logits, order_indices = gather(self.top_logits), gather(self.top_indices)
+        return WholeImageSums(
+            largest,
+            merge_sums(share * self.weight),
+            merge_sums(share[:, None] * self.weighted_image),
+            merge_sums(share * (self.weighted_logit + fall * self.weight)),
+            merge_sums(share * self.weighted_norm),
+            *_largest(np.concatenate(order_logits, 1), np.concatenate(order_indices, 1), self.top_logits.shape[1]),
+        )
 
 
 class WholeImagePosterior:
@@ -88,7 +127,7 @@ class WholeImagePosterior:
     def mean(self, noisy: Floats, sigma: Floats) -> Floats:
         """Posterior mean in [-1, 1], float64 (B, d), of noisy grey levels (B, d) at sigma (B,) in grey levels."""
         pieces = [
-            from_levels(self.sums(noisy[rows : rows + MOST_ROWS], sigma[rows : rows + MOST_ROWS]).accumulator().mean)
+            from_levels(self.sums(noisy[rows : rows + MOST_ROWS], sigma[rows : rows + MOST_ROWS]).mean)
             for rows in range(0, len(noisy), MOST_ROWS)
         ]
         return np.concatenate(pieces)
@@ -106,22 +145,74 @@ class WholeImagePosterior:
         """
         totals = WholeImageSums.empty(len(noisy), self.dimension, top)
         digits, scale = to_digits(noisy)
-        rows = digits.reshape(-1, self.dimension)
         inverse = 0.5 / sigma**2
-        for start, pixels in self.images.chunks(max(64, CHUNK_BYTES // self.dimension)):
-            chunk = centred(pixels).reshape(len(pixels), self.dimension)
-            products = integer_product(rows, chunk.T).reshape(3, len(noisy), len(chunk))
+        for start, chunk in self._chunks():
+            products = _digit_products(digits, chunk.T)
             self._add_chunk(totals, chunk, start, products, 2 * scale * inverse, inverse, top)
         constant = (noisy**2).sum(1) * inverse
         totals.largest -= constant
         totals.top_logits -= constant[:, None]
-        return totals
+        return totals.merged()
 
     def log_evidence(self, sums: WholeImageSums, sigma: Floats) -> Floats:
         """``log p_σ(y)`` (B,) in nats, y in units of [-1, 1]: the training set blurred by the noise, as a density."""
         spread = sigma / LEVELS_PER_UNIT
         density = -0.5 * self.dimension * np.log(2 * math.pi * spread**2)
-        return np.asarray(sums.largest + np.log(sums.weight) - math.log(len(self.images)) + density)
+        return np.asarray(sums.log_normalizer - math.log(len(self.images)) + density)
+
+    def covariance_products(self, noisy: Floats, sigma: Floats, vectors: Floats) -> Floats:
+        """Products of the posterior covariances ``Cov[x | y]`` with vectors, by a second pass over the training set.
+
+        Args:
+            noisy: as in `sums`.
+            sigma: as in `sums`.
+            vectors: M for each noisy image, float64 (B, M, d).
+
+        Returns:
+            In squared grey levels a unit of vector, float64 (B, M, d).
+        """
+        few = max(1, MOST_ROWS // vectors.shape[1])
+        pieces = []
+        for first in range(0, len(noisy), few):
+            rows = slice(first, first + few)
+            pieces.append(self._covariance_products(noisy[rows], sigma[rows], vectors[rows]))
+        return np.concatenate(pieces)
+
+    def _covariance_products(self, noisy: Floats, sigma: Floats, vectors: Floats) -> Floats:
+        sums = self.sums(noisy, sigma)
+        mean, inverse = sums.mean, 0.5 / sigma**2
+        batch, count, dimension = vectors.shape
+        along = np.einsum("bmd,bd->bm", vectors, mean)
+        constant = (noisy**2).sum(1) * inverse + sums.log_normalizer
+        noisy_digits, noisy_scale = to_digits(noisy)
+        vector_digits, vector_scale = to_digits(vectors.reshape(-1, dimension))
+        total, weight = np.zeros((batch * count, dimension)), np.zeros(batch * count)
+        for start, chunk in self._chunks():
+            products = from_digits(_digit_products(noisy_digits, chunk.T))
+            logits = (2 * noisy_scale * inverse)[:, None] * products - np.outer(
+                inverse, self._chunk_norms(start, chunk)
+            )
+            weights = np.exp(logits - constant[:, None])  # (B, n)
+            chosen = np.flatnonzero(weights.max(0) > LEAST_WEIGHT)
+            if not chosen.size:
+                continue
+            images = chunk[chosen]
+            projections = vector_scale[:, None] * from_digits(_digit_products(vector_digits, images.T))
+            deviations = projections.reshape(batch, count, -1) - along[:, :, None]  # (x − E x)·v
+            digits, scale = to_digits((weights[:, None, chosen] * deviations).reshape(batch * count, -1))
+            total += scale[:, None] * from_digits(_digit_products(digits, images))
+            weight += scale * from_digits(digits.sum(2, dtype=np.int64))
+        total, weight = merge_sums(total), merge_sums(weight)
+        products = total.reshape(vectors.shape) - weight.reshape(batch, count, 1) * mean[:, None]
+        return np.asarray(products)
+
+    def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.int8]]]:
+        """This process's training images as (index of the first, centred bytes (n, d))."""
+        first, last = own_part(len(self.images))
+        size = max(64, CHUNK_BYTES // self.dimension)
+        for start in range(first, last, size):
+            pixels = self.images.read(start, min(start + size, last))
+            yield start, centred(pixels).reshape(len(pixels), self.dimension)
 
     def _add_chunk(
         self,
@@ -162,7 +253,7 @@ class WholeImagePosterior:
             return
         if 2 * chosen.size < count:
             chunk, digits = chunk[chosen], np.ascontiguousarray(digits[:, :, chosen])
-        weighted = integer_product(digits.reshape(-1, len(chunk)), chunk).reshape(3, batch, -1)
+        weighted = _digit_products(digits, chunk)
         largest = np.maximum(totals.largest, statistics[:, kernels.MAXIMUM])
         keep, add = np.exp(totals.largest - largest), np.exp(statistics[:, kernels.MAXIMUM] - largest)
         in_parallel(lambda a, b: kernels.add_weighted(weighted, keep, add, totals.weighted_image, a, b), batch)
@@ -191,12 +282,23 @@ def _shift(old: Floats, new: Floats) -> Floats:
     return np.where(np.isfinite(old), old - new, 0.0)
 
 
+def _digit_products(digits: npt.NDArray[np.int8], matrix: npt.NDArray[np.int8]) -> npt.NDArray[np.integer]:
+    """Digits (3, B, k) times bytes (k, n): (3, B, n)."""
+    return integer_product(digits.reshape(-1, digits.shape[2]), matrix).reshape(3, digits.shape[1], -1)
+
+
 def _keep_top(totals: WholeImageSums, logits: Floats, start: int) -> None:
     """Merge a chunk's logits (B, n) of training images start… into the largest kept so far."""
     top = totals.top_logits.shape[1]
     candidates = np.argpartition(-logits, min(top, logits.shape[1]) - 1, axis=1)[:, :top]
-    values = np.concatenate([totals.top_logits, np.take_along_axis(logits, candidates, 1)], axis=1)
-    indices = np.concatenate([totals.top_indices, candidates + start], axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :top]
-    totals.top_logits = np.take_along_axis(values, order, 1)
-    totals.top_indices = np.take_along_axis(indices, order, 1)
+    totals.top_logits, totals.top_indices = _largest(
+        np.concatenate([totals.top_logits, np.take_along_axis(logits, candidates, 1)], axis=1),
+        np.concatenate([totals.top_indices, candidates + start], axis=1),
+        top,
+    )
+
+
+def _largest(logits: Floats, indices: npt.NDArray[np.int64], top: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The largest of logits (B, n) in descending order, and their indices."""
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(logits, order, 1), np.take_along_axis(indices, order, 1)
