@@ -5,7 +5,7 @@ import torch
 from tests.conftest import relative_error
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import GaussianDenoiser, OptimalDenoiser, SquarePatchDenoiser
+from scorescope.denoisers import GaussianDenoiser, LocalScoreDenoiser, OptimalDenoiser, SquarePatchDenoiser
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,19 @@ def test_gaussian(niedoba):
 def test_pspc_square(niedoba):
     for k, side in enumerate(niedoba[0]["patch_sizes"].tolist()):
         assert max(errors(SquarePatchDenoiser(niedoba[1], side), niedoba, niedoba[0]["pspc_square"][:, k])) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def local_machines(golden):
+    data = golden("local_machines.npz")
+    levels = torch.from_numpy(data["sigma"])
+    clean, noise = torch.from_numpy(data["clean"]), torch.from_numpy(data["noise"])
+    noisy = clean + levels[:, None, None, None, None] * noise
+    return data, ImageSet(data["images"]), noisy.flatten(0, 1), levels.repeat_interleave(len(clean))
+
+
+def test_local_score(local_machines):
+    assert max(errors(OptimalDenoiser(local_machines[1]), local_machines, local_machines[0]["ideal"])) < 1e-5
+    for k, side in enumerate(local_machines[0]["kernel_sizes"].tolist()):
+        expected = local_machines[0]["local"][:, k]
+        assert max(errors(LocalScoreDenoiser(local_machines[1], side), local_machines, expected)) < 1e-5

@@ -7,13 +7,21 @@ from tests.conftest import relative_error
 from tests.posterior import oracles
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import GaussianDenoiser, OptimalDenoiser, SquarePatchDenoiser, WindowSchedule, denoisers
+from scorescope.denoisers import (
+    GaussianDenoiser,
+    LocalScoreDenoiser,
+    OptimalDenoiser,
+    SquarePatchDenoiser,
+    WindowSchedule,
+    denoisers,
+)
 from scorescope.foundation import UserError
 
 BUILDERS = {
     "optimal": OptimalDenoiser,
     "gaussian": GaussianDenoiser,
     "pspc-square": lambda images: SquarePatchDenoiser(images, 3),
+    "local-score": lambda images: LocalScoreDenoiser(images, 3),
 }
 posteriors = pytest.mark.parametrize("name", [name for name in BUILDERS if name != "gaussian"])
 everything = pytest.mark.parametrize("name", list(BUILDERS))
@@ -132,7 +140,11 @@ def test_wrong_input_is_refused(name, few):
 
 @posteriors
 def test_temperature_is_a_larger_sigma_in_the_weights(name, few):
-    builder = {"optimal": OptimalDenoiser, "pspc-square": lambda images, **k: SquarePatchDenoiser(images, 3, **k)}[name]
+    kinds = {"optimal": OptimalDenoiser, "pspc-square": SquarePatchDenoiser, "local-score": LocalScoreDenoiser}
+
+    def builder(images, **options):
+        return kinds[name](images, *([] if name == "optimal" else [3]), **options)
+
     noisy = few.tensor(range(2)) + 0.5 * noise((2, 1, 8, 8))
     torch.testing.assert_close(builder(few, temperature=4.0)(noisy, 0.5), builder(few)(noisy, 1.0))
     with pytest.raises(UserError, match="temperature"):
