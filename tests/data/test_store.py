@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -185,3 +186,22 @@ def test_pieces_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="every image or for none"):
         write((PIXELS, LABELS), (PIXELS,))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["cut", "write", "remove"])
+def test_a_store_changed_while_in_use_is_not_read_on(store, change):
+    part = store.subset(range(10)).with_flips()
+    part.read(0, 5)
+    array = store.path / "images.npy"
+    if change == "cut":
+        os.truncate(array, 200)
+    elif change == "write":
+        with array.open("r+b") as file:
+            file.seek(300)
+            file.write(b"\0\1\2")
+        os.utime(array, ns=(0, 0))
+    else:
+        array.unlink()
+    for read in (lambda: store.read(0, 11), lambda: part.read(0, 5), lambda: part.take([3]), store.fingerprint):
+        with pytest.raises(UserError, match="was changed while it was in use"):
+            read()

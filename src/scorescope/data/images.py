@@ -7,7 +7,7 @@ of n images `.with_flips()` has 2n entries, entry i + n being the mirror image o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class ImageSet:
         indices: which images of `pixels` belong to the set, in order; all by default.
         flips: whether the mirror images follow the images.
         name: what reports call it.
+        check: called before pixels are read; raises UserError if what they are mapped from was changed meanwhile.
 
     Raises:
         UserError: no images, a wrong dtype or shape, as many labels as images not given, an index out of range.
@@ -42,6 +43,7 @@ class ImageSet:
         indices: Sequence[int] | npt.NDArray[np.integer] | None = None,
         flips: bool = False,
         name: str = "images",
+        check: Callable[[], None] | None = None,
     ) -> None:
         if pixels.dtype != np.uint8 or pixels.ndim != 4:
             raise UserError(f"{name}: images must be uint8 (N, C, H, W), found {pixels.dtype} {pixels.shape}")
@@ -51,6 +53,7 @@ class ImageSet:
         self.labels = labels
         self.flips = flips
         self.name = name
+        self.check = check
         self.indices: Indices | None = None if indices is None else np.asarray(indices, dtype=np.int64)
         if self.indices is not None and self.indices.size:
             low, high = int(self.indices.min()), int(self.indices.max())
@@ -95,6 +98,8 @@ class ImageSet:
         chosen = np.asarray(entries, dtype=np.int64)
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"{self.name}: entries {chosen.min()} to {chosen.max()} are outside 0 to {len(self) - 1}")
+        if self.check:
+            self.check()
         rows = chosen % self.stored
         images: Pixels = self.pixels[rows if self.indices is None else self.indices[rows]]
         mirrored = chosen >= self.stored
@@ -123,11 +128,11 @@ class ImageSet:
                 f"{self.name}: images {seen} asked for, the {self.stored} there are go from 0 to {self.stored - 1}"
             )
         rows = chosen if self.indices is None else self.indices[chosen]
-        return ImageSet(self.pixels, self.labels, indices=rows, flips=self.flips, name=self.name)
+        return ImageSet(self.pixels, self.labels, indices=rows, flips=self.flips, name=self.name, check=self.check)
 
     def with_flips(self) -> ImageSet:
         """The same images followed by their horizontal mirror images."""
-        return ImageSet(self.pixels, self.labels, indices=self.indices, flips=True, name=self.name)
+        return ImageSet(self.pixels, self.labels, indices=self.indices, flips=True, name=self.name, check=self.check)
 
     def of_class(self, label: int) -> ImageSet:
         """The images of one class. Raises UserError if there are no labels or none of that class."""
@@ -151,6 +156,8 @@ class ImageSet:
         return digest.hexdigest()
 
     def _stored(self, start: int, stop: int) -> Pixels:
+        if self.check:
+            self.check()
         if self.indices is None:
             return self.pixels[start:stop]
         rows: Pixels = self.pixels[self.indices[start:stop]]

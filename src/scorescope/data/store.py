@@ -108,7 +108,7 @@ class ImageStore(ImageSet):
     def __init__(
         self, path: Path, record: StoreRecord, pixels: Pixels, labels: npt.NDArray[np.integer] | None, name: str
     ) -> None:
-        super().__init__(pixels, labels, name=name)
+        super().__init__(pixels, labels, name=name, check=_Unchanged(path / IMAGES))
         self.path = path
         self.record = record
 
@@ -172,6 +172,27 @@ class ImageStore(ImageSet):
                 return [str(json.loads(line)) for line in file]
             except ValueError as error:
                 raise _damaged(self.path / NAMES, "it is not one JSON string a line") from error
+
+
+class _Unchanged:
+    """Raises UserError once a mapped file was cut, written to or replaced; reading on would give wrong pixels or a crash."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = self._now()
+
+    def __call__(self) -> None:
+        if self._now() != self.state:
+            raise UserError(
+                f"{self.path} was changed while it was in use: run scorescope data verify {self.path.parent}, and start again"
+            )
+
+    def _now(self) -> tuple[int, int, int] | None:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class StoreWriter:
