@@ -18,6 +18,9 @@ from scorescope.posterior.units import sigma_to_levels, to_levels
 
 Floats = npt.NDArray[np.float64]
 
+# Larger batches are split, so that float64 copies of them stay small; the engine goes over the data for fewer at a time anyway.
+MOST_AT_ONCE = 256
+
 
 class TrainingSetDenoiser(Denoiser):
     """A posterior mean over a training set.
@@ -43,6 +46,10 @@ class TrainingSetDenoiser(Denoiser):
         """See `Denoiser.denoise`."""
         # Processes that share the work must share the question, to the last bit.
         noisy, sigma = from_first(noisy), from_first(sigma)
+        pieces = zip(torch.split(noisy, MOST_AT_ONCE), torch.split(sigma, MOST_AT_ONCE), strict=True)
+        return torch.cat([self._denoise(part, levels) for part, levels in pieces])
+
+    def _denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         denoised = self.posterior_mean(*self.in_levels(noisy, sigma), sigma.tolist())
         return torch.from_numpy(denoised).reshape(noisy.shape).to(noisy.device, noisy.dtype)
 

@@ -1,0 +1,81 @@
+"""The posterior engine on 50,000 colour images of 32×32: whole images, windows, and a sampling run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.data import fifty_thousand
+from benchmarks.harness import Machine, Row, timed
+from benchmarks.references.whole_image import optimal
+from benchmarks.references.windows import square_patches
+from scorescope.data import ImageSet
+from scorescope.denoisers import OptimalDenoiser, SquarePatchDenoiser
+from scorescope.noise import edm_sigmas
+from scorescope.sampling import heun, last
+
+BATCH = 4
+SIDES = {3: 60, 7: 100, 15: 150, 23: 150}
+CORNERS_MEASURED = 3
+
+
+def noisy_images(images: ImageSet, count: int, sigma: float) -> Tensor:
+    """The first images with noise."""
+    noise = torch.randn(count, *images.image_shape, generator=torch.Generator().manual_seed(0))
+    return images.tensor(range(count)) + sigma * noise
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    """All lines of the table."""
+    images = fifty_thousand()
+    yield from _whole_images(images, machine)
+    yield from _windows(images)
+    yield _sampling(images)
+
+
+def _whole_images(images: ImageSet, machine: Machine) -> Iterator[Row]:
+    denoiser, count, dimension = OptimalDenoiser(images), len(images), 3072
+    flat = images.tensor().reshape(count, dimension)
+    for batch in (64, 1):
+        for sigma in (0.5, 80.0):
+            noisy = noisy_images(images, batch, sigma)
+            seconds = timed(lambda: denoiser(noisy, sigma))  # noqa: B023 - called before the next turn
+            reference = timed(lambda: optimal(noisy.reshape(batch, -1), flat, sigma))  # noqa: B023
+            multiplying, reading = 4 * batch * count * dimension / machine.flops, count * dimension / machine.bytes_read
+            yield Row(
+                f"optimal, batch {batch}, σ = {sigma:g}",
+                seconds,
+                reference,
+                multiplying if batch > 1 else reading,
+                "≥ 50 % of the product rate, ≥ 3×" if batch > 1 else "≤ 8× reading: ≥ 12.5 %",
+                f"limit: {'4·B·N·d operations as float32 products' if batch > 1 else 'reading the bytes once'}",
+            )
+
+
+def _windows(images: ImageSet) -> Iterator[Row]:
+    clean = images.tensor()
+    for sigma in (0.1, 1.0):
+        for side, wanted in SIDES.items():
+            noisy, grid = noisy_images(images, BATCH, sigma), 33 - side
+            denoiser = SquarePatchDenoiser(images, side)
+            seconds = timed(lambda: denoiser(noisy, sigma))  # noqa: B023
+            corners = [(7 * k % grid, 5 * k % grid) for k in range(CORNERS_MEASURED)]
+            part = timed(lambda: square_patches(noisy, clean, sigma, side, corners), runs=1)  # noqa: B023
+            yield Row(
+                f"pspc-square, window {side}, batch {BATCH}, σ = {sigma:g}",
+                seconds,
+                part / len(corners) * grid**2,
+                wanted=f"≥ {wanted}×",
+                note=f"reference: {len(corners)} of {grid**2} windows, scaled",
+            )
+
+
+def _sampling(images: ImageSet) -> Row:
+    denoiser, sigmas = SquarePatchDenoiser(images), edm_sigmas(18)
+    start = sigmas[0] * torch.randn(BATCH, *images.image_shape, generator=torch.Generator().manual_seed(1))
+    began = time.perf_counter()
+    last(heun(denoiser, start.float(), sigmas))
+    return Row(f"18 Heun steps with pspc-square, batch {BATCH}", time.perf_counter() - began, wanted="≤ 90 s")
