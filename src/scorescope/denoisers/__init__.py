@@ -6,7 +6,7 @@ from scorescope.denoisers.gaussian import GaussianDenoiser
 from scorescope.denoisers.network import NetworkDenoiser
 from scorescope.denoisers.optimal import OptimalDenoiser, TrainingPosterior
 from scorescope.denoisers.patch_schedule import WindowSchedule
-from scorescope.denoisers.patch_square import LocalScoreDenoiser, SquarePatchDenoiser
+from scorescope.denoisers.patch_square import LocalScoreDenoiser, PatchPosterior, SquarePatchDenoiser
 from scorescope.denoisers.registry import DenoiserEntry, denoisers, training_free
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LocalScoreDenoiser",
     "NetworkDenoiser",
     "OptimalDenoiser",
+    "PatchPosterior",
     "SquarePatchDenoiser",
     "TrainingPosterior",
     "WindowSchedule",

@@ -17,6 +17,7 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers.registry import training_free
 from scorescope.denoisers.training_set import Floats, TrainingSetDenoiser
 from scorescope.foundation import UserError
+from scorescope.posterior.processes import from_first
 from scorescope.posterior.units import LEVELS_PER_UNIT, from_levels
 from scorescope.posterior.whole_image import WholeImagePosterior
 
@@ -88,7 +89,7 @@ class OptimalDenoiser(TrainingSetDenoiser):
         if top < 1:
             raise UserError(f"the number of training images to name must be at least 1, found {top}")
         noisy, levels = self.checked(noisy, sigma)
-        values, spread = self.in_levels(noisy, levels)
+        values, spread = self.in_levels(from_first(noisy), from_first(levels))
         sums = self.posterior.sums(values, spread, top=top)
         probabilities = torch.from_numpy(sums.top_logits - sums.log_normalizer[:, None]).exp()
 
@@ -124,8 +125,8 @@ class OptimalDenoiser(TrainingSetDenoiser):
                 f"{self.name}: vectors for {tuple(noisy.shape)} images are (..., {', '.join(map(str, noisy.shape))}),"
                 f" found {tuple(vectors.shape)}"
             )
-        values, spread = self.in_levels(noisy, levels)
-        rows = vectors.detach().to("cpu").double().reshape(-1, len(noisy), values.shape[1]).transpose(0, 1)
+        values, spread = self.in_levels(from_first(noisy), from_first(levels))
+        rows = from_first(vectors).detach().to("cpu").double().reshape(-1, len(noisy), values.shape[1]).transpose(0, 1)
         products = self.posterior.covariance_products(values, spread, rows.contiguous().numpy())
         jacobian = torch.from_numpy(products / (spread**2)[:, None, None]).transpose(0, 1)
         return jacobian.reshape(vectors.shape).to(vectors.device, vectors.dtype)

@@ -48,6 +48,24 @@ NEGLIGIBLE = np.float32(-30.0)
 _HEADROOM = np.float32(40.0)
 
 
+class Question(NamedTuple):
+    """One noisy image and its windows.
+
+    Attributes:
+        near: a, above, float32 (C·H·W,), grey levels.
+        far: b, above, float32 (C·H·W,).
+        scale: ``1 / 2σ²``, float32.
+        shape: (C, H, W).
+        window: (height, width, rows of padding, columns of padding); padded pixels count for nothing.
+    """
+
+    near: Singles
+    far: Singles
+    scale: np.float32
+    shape: tuple[int, int, int]
+    window: tuple[int, int, int, int]
+
+
 class Work(NamedTuple):
     """Room for intermediate results of one thread, float32 arrays; see `work_for`."""
 
@@ -156,10 +174,11 @@ def equalize(maxima, sums):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def _column_sums(images, filled, near, far, shape, window, work):  # type: ignore[no-untyped-def]
+def _column_sums(images, filled, question, work):  # type: ignore[no-untyped-def]
     """Per-pixel products of 16 images summed along columns, into work.field: strips of rows, each (column, row)."""
-    channels, height, width = shape
-    _, _, strip = grid(shape, window)
+    near, far, window = question.near, question.far, question.window
+    channels, height, width = question.shape
+    _, _, strip = grid(question.shape, window)
     for left in range(0, width, STRIP):
         across = min(STRIP, width - left)
         for row in range(height):
@@ -200,26 +219,23 @@ def _row_sums(top, shape, window, work):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def normalize(blocks, count, near, far, shape, window, scale, maxima, sums, peaks, work):  # type: ignore[no-untyped-def]
+def normalize(blocks, count, question, maxima, sums, peaks, work):  # type: ignore[no-untyped-def]
     """Add blocks of training images to the normalizers of all windows of one noisy image.
 
     Args:
         blocks: int8 (blocks, C·H·W, 16).
         count: how many images there are in them.
-        near: float32 (C·H·W,): a, above.
-        far: float32 (C·H·W,): b, above.
-        shape: (C, H, W).
-        window: (height, width, rows of padding, columns of padding); padded pixels count for nothing.
-        scale: float32, ``1 / 2σ²``.
+        question: the noisy image and its windows.
         maxima: float32 (windows·16,): what the sums are counted from, in every lane; windows lie as `window_places` says.
         sums: float32 (windows·16,): sums of exp(logit − maximum) so far.
         peaks: float32 (blocks,): how far above the maxima the block's logits come, written.
         work: room for intermediate results.
     """
+    shape, window, scale = question.shape, question.window, question.scale
     rows, columns, strip = grid(shape, window)
     boxed = work.boxed
     for block in range(blocks.shape[0]):
-        _column_sums(blocks[block].reshape(-1), count - block * LANES, near, far, shape, window, work)
+        _column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
         peak = UNSEEN
         for top in range(0, rows, strip):
             windows, first = _row_sums(top, shape, window, work), top * columns * LANES
@@ -257,32 +273,28 @@ def _raise(logits, count, maxima, sums):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def weigh(blocks, count, chosen, near, far, shape, window, scale, maxima, reciprocals, total, spread, work):  # type: ignore[no-untyped-def]
+def weigh(blocks, count, chosen, question, maxima, reciprocals, total, spread, work):  # type: ignore[no-untyped-def]
     """Add training images, weighted by the posterior of all windows of one noisy image, to a total.
 
     Args:
-        blocks: as in `normalize`, and so are count, near, far, shape, window, scale and work.
+        blocks: as in `normalize`, and so are count, question and work.
         count: how many images there are in the blocks.
         chosen: int64: which of the blocks have any weight.
-        near: see `normalize`.
-        far: see `normalize`.
-        shape: see `normalize`.
-        window: see `normalize`.
-        scale: see `normalize`.
+        question: the noisy image and its windows.
         maxima: float32 (windows·16,): of all training images, the same in every lane.
         reciprocals: float32 (windows·16,): of the sums of all training images.
         total: float32 (C·H·W·16,): what weighted images are added to.
         spread: whether a window's weight goes to all its pixels, or to its centre (then there are H·W windows).
         work: room for intermediate results.
     """
-    channels, height, width = shape
+    channels, height, width = question.shape
     area = height * width * LANES
     for group in range(0, len(chosen), GROUP):
         members = chosen[group : group + GROUP]
         for member in range(len(members)):
             block = members[member]
-            _column_sums(blocks[block].reshape(-1), count - block * LANES, near, far, shape, window, work)
-            _shares(shape, window, scale, maxima, reciprocals, spread, work, work.shares[member * area :])
+            _column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
+            _shares(question, maxima, reciprocals, spread, work, work.shares[member * area :])
         _add_weighted(blocks.reshape(-1), members, blocks[0].size, channels, area, work.shares, total)
 
 
@@ -312,8 +324,9 @@ def _add_weighted(images, members, block_size, channels, area, shares, total):  
 
 
 @nb.njit(nogil=True, cache=True)
-def _shares(shape, window, scale, maxima, reciprocals, spread, work, shares):  # type: ignore[no-untyped-def]
+def _shares(question, maxima, reciprocals, spread, work, shares):  # type: ignore[no-untyped-def]
     """The weight of 16 images at every pixel, (H·W) vectors: that of the windows over it, or of the one around it."""
+    shape, window, scale = question.shape, question.window, question.scale
     rows, columns, strip = grid(shape, window)
     _, height, width = shape
     boxed = work.boxed
@@ -347,3 +360,52 @@ def _shares(shape, window, scale, maxima, reciprocals, spread, work, shares):  #
                 shares[left * LANES :],
                 (height, 0, width, 1),
             )
+
+
+@nb.njit(nogil=True, cache=True)
+def collect(blocks, count, chosen, start, question, maxima, reciprocals, entropy, tops, who, work):  # type: ignore[no-untyped-def]
+    """Collect each window's largest weights and the entropy of all of them.
+
+    Args:
+        blocks: as in `weigh`, and so are count, chosen, question, maxima, reciprocals and work.
+        count: how many images there are in the blocks.
+        chosen: which of the blocks have any weight.
+        start: index of the blocks' first training image.
+        question: the noisy image and its windows.
+        maxima: see `weigh`.
+        reciprocals: see `weigh`.
+        entropy: float64 (windows,): ``−Σ w log w`` is added.
+        tops: float64 (windows, k): largest weights so far, in descending order.
+        who: int64 (windows, k): the training images that have them.
+        work: room for intermediate results.
+    """
+    shape, window, scale = question.shape, question.window, question.scale
+    rows, columns, strip = grid(shape, window)
+    for block in chosen:
+        filled = min(LANES, count - block * LANES)
+        _column_sums(blocks[block].reshape(-1), filled, question, work)
+        for top in range(0, rows, strip):
+            windows, first = _row_sums(top, shape, window, work), top * columns
+            _logits(work.boxed, windows, scale, maxima[first * LANES :])
+            for k in range(windows):
+                place = first + k
+                for lane in range(filled):
+                    gap = work.boxed[k * LANES + lane] - maxima[place * LANES]
+                    if gap >= NEGLIGIBLE:
+                        weight = np.exp(np.float64(gap)) * reciprocals[place * LANES]
+                        entropy[place] -= weight * np.log(weight)
+                        _insert(tops[place], who[place], weight, start + block * LANES + lane)
+
+
+@nb.njit(nogil=True, cache=True)
+def _insert(tops, who, weight, image):  # type: ignore[no-untyped-def]
+    """Put a weight in its place among the largest, if it is one of them."""
+    place = len(tops)
+    while place > 0 and weight > tops[place - 1]:
+        place -= 1
+    for later in range(len(tops) - 1, place, -1):
+        tops[later] = tops[later - 1]
+        who[later] = who[later - 1]
+    if place < len(tops):
+        tops[place] = weight
+        who[place] = image

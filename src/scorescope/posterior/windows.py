@@ -22,8 +22,8 @@ import numpy.typing as npt
 from scorescope.data.images import ImageSet
 from scorescope.posterior import window_kernels as kernels
 from scorescope.posterior.lanes import Block, read_blocks
-from scorescope.posterior.processes import merge_normalizers, merge_sums, own_part
-from scorescope.posterior.units import from_levels
+from scorescope.posterior.processes import gather, merge_normalizers, merge_sums, own_part
+from scorescope.posterior.units import LEVELS_PER_UNIT, from_levels
 from scorescope.posterior.vector import LANES
 from scorescope.posterior.workers import in_parallel
 
@@ -54,6 +54,11 @@ class Window:
     pad_columns: int = 0
     spread: bool = True
 
+    @property
+    def size(self) -> tuple[int, int, int, int]:
+        """Height, width, rows and columns of padding."""
+        return self.height, self.width, self.pad_rows, self.pad_columns
+
     @classmethod
     def inside(cls, side: int, height: int, width: int) -> Window:
         """All windows of a side that fit into an image; a side beyond the image is cut to it."""
@@ -68,6 +73,25 @@ class Window:
     def count(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of windows over an image."""
         return height + 2 * self.pad_rows - self.height + 1, width + 2 * self.pad_columns - self.width + 1
+
+
+@dataclass(frozen=True)
+class WindowDescription:
+    """What the training set says of every window of one noisy image.
+
+    Attributes:
+        indices: the k likeliest training images in descending order, int64 (rows, columns, k); −1 where fewer have any
+            weight above e^-30.
+        probabilities: their posterior weights, float64 (rows, columns, k).
+        effective_number: exp of the entropy of the weights, (rows, columns).
+        log_evidence: log density of the window's noisy pixels under the training set, nats, in units of [-1, 1],
+            (rows, columns).
+    """
+
+    indices: npt.NDArray[np.int64]
+    probabilities: Floats
+    effective_number: Floats
+    log_evidence: Floats
 
 
 class _Part:
@@ -116,6 +140,14 @@ class WindowPosterior:
             pieces.append(_Pass(self.images, noisy[rows], sigma[rows], windows[rows]).mean())
         return np.concatenate(pieces)
 
+    def describe(self, noisy: Floats, sigma: Floats, windows: list[Window], top: int) -> list[WindowDescription]:
+        """Name the likeliest training images of every window, and how many share the weight; arguments as in `mean`."""
+        found: list[WindowDescription] = []
+        for first in range(0, len(noisy), MOST_ROWS):
+            rows = slice(first, first + MOST_ROWS)
+            found += _Pass(self.images, noisy[rows], sigma[rows], windows[rows]).describe(top)
+        return found
+
 
 class _Pass:
     """Two passes over the training set for a few noisy images."""
@@ -124,18 +156,21 @@ class _Pass:
         self.images = images
         self.windows = windows
         _, height, width = images.image_shape
-        self.sizes = [(window.height, window.width, window.pad_rows, window.pad_columns) for window in windows]
         self.grids = [window.count(height, width) for window in windows]
         shrunk = noisy * (_PIXEL_SPREAD**2 / (_PIXEL_SPREAD**2 + sigma**2))[:, None]
-        self.near: Singles = shrunk.astype(np.float32)
-        self.far: Singles = (2 * noisy - self.near).astype(np.float32)
-        self.scale: Singles = (0.5 / sigma**2).astype(np.float32)
+        self.noisy, self.sigma = noisy, sigma
+        shrunk = noisy * (_PIXEL_SPREAD**2 / (_PIXEL_SPREAD**2 + sigma**2))[:, None]
+        near: Singles = shrunk.astype(np.float32)
+        far: Singles = (2 * noisy - near).astype(np.float32)
+        scale: Singles = (0.5 / sigma**2).astype(np.float32)
+        self.questions = [
+            kernels.Question(near[row], far[row], scale[row], images.image_shape, window.size)
+            for row, window in enumerate(windows)
+        ]
+        self.log_normalizers: list[Floats] = []
 
     def mean(self) -> Floats:
-        first, last = own_part(len(self.images), LANES)
-        blocks = -(-(last - first) // LANES)
-        parts = in_parallel(lambda a, b: self._normalizers(first + a * LANES, min(first + b * LANES, last)), blocks)
-        self._merge(parts)
+        parts = self._parts()
         pieces = in_parallel(lambda a, b: self._weighted(parts[a]), len(parts))
         total = merge_sums(np.stack(pieces).sum(axis=0))
         _, height, width = self.images.image_shape
@@ -145,15 +180,52 @@ class _Pass:
                 total[row] /= np.tile(covered.reshape(-1), self.images.image_shape[0])
         return from_levels(total)
 
+    def describe(self, top: int) -> list[WindowDescription]:
+        parts = self._parts()
+        pieces = in_parallel(lambda a, b: self._collected(parts[a], top), len(parts))
+        found = []
+        for row, question in enumerate(self.questions):
+            entropy = merge_sums(np.sum([piece[row][0] for piece in pieces], axis=0))
+            tops = np.concatenate([all_ for piece in pieces for all_ in gather(piece[row][1])], axis=1)
+            who = np.concatenate([all_ for piece in pieces for all_ in gather(piece[row][2])], axis=1)
+            order = np.argsort(-tops, axis=1, kind="stable")[:, :top]
+            places = kernels.window_places(question.shape, question.window)
+            found.append(
+                WindowDescription(
+                    np.take_along_axis(who, order, 1)[places],
+                    np.take_along_axis(tops, order, 1)[places],
+                    np.exp(entropy)[places],
+                    self.log_normalizers[row][places] + self._density_constant(row),
+                )
+            )
+        return found
+
+    def _density_constant(self, row: int) -> Floats:
+        """What is missing from a window's log-normalizer to be a log density, (rows, columns)."""
+        channels, height, width = self.images.image_shape
+        # (x − y)² − (x − a)(x − b) = (y − a)²
+        rest = ((self.noisy[row] - self.questions[row].near) ** 2).reshape(channels, height, width).sum(0)
+        values = np.full((height, width), float(channels))
+        spread = self.sigma[row] / LEVELS_PER_UNIT
+        normalization = -0.5 * math.log(2 * math.pi * spread**2) * _window_sums(values, self.windows[row])
+        left_out = _window_sums(rest, self.windows[row]) * float(self.questions[row].scale)
+        return np.asarray(normalization - left_out - math.log(len(self.images)))
+
+    def _parts(self) -> list[_Part]:
+        """The first pass: this process's training images cut into parts, each with the normalizers of all."""
+        first, last = own_part(len(self.images), LANES)
+        blocks = -(-(last - first) // LANES)
+        parts = in_parallel(lambda a, b: self._normalizers(first + a * LANES, min(first + b * LANES, last)), blocks)
+        self._merge(parts)
+        return parts
+
     def _normalizers(self, start: int, stop: int) -> _Part:
         part = _Part(start, stop, [math.prod(grid) for grid in self.grids])
-        shape = self.images.image_shape
-        work = [kernels.work_for(shape, size) for size in self.sizes]
+        work = self._work()
         for places, blocks, count in part.blocks(self.images):
-            for row, size in enumerate(self.sizes):
-                near, far, scale = self.near[row], self.far[row], self.scale[row]
+            for row, question in enumerate(self.questions):
                 maxima, sums, peaks = part.maxima[row], part.sums[row], part.peaks[row, places]
-                kernels.normalize(blocks, count, near, far, shape, size, scale, maxima, sums, peaks, work[row])
+                kernels.normalize(blocks, count, question, maxima, sums, peaks, work[row])
                 kernels.equalize(maxima, sums)
         return part
 
@@ -166,39 +238,52 @@ class _Pass:
             largest = np.max(maxima, axis=0, initial=kernels.UNSEEN)
             total = sum((s * np.exp(m - largest) for m, s in zip(maxima, sums, strict=True)), np.zeros(windows))
             largest, total = merge_normalizers(largest, total)
+            self.log_normalizers.append(largest + np.log(total))
             for part in parts:
                 part.maxima[row] = np.repeat(largest.astype(np.float32), LANES)
                 part.sums[row] = np.repeat((1 / total).astype(np.float32), LANES)
 
     def _weighted(self, part: _Part) -> Floats:
-        shape, dimension = self.images.image_shape, self.near.shape[1]
+        dimension = math.prod(self.images.image_shape)
         total = np.zeros((len(self.windows), dimension))
         lanes = np.zeros(dimension * LANES, dtype=np.float32)
-        work = [kernels.work_for(shape, size) for size in self.sizes]
-        for places, blocks, count in part.blocks(self.images):
-            for row, (window, size) in enumerate(zip(self.windows, self.sizes, strict=True)):
-                chosen = np.flatnonzero(part.peaks[row, places] >= kernels.NEGLIGIBLE)
-                if not chosen.size:
-                    continue
-                near, far, scale = self.near[row], self.far[row], self.scale[row]
-                kernels.weigh(
-                    blocks,
-                    count,
-                    chosen,
-                    near,
-                    far,
-                    shape,
-                    size,
-                    scale,
-                    part.maxima[row],
-                    part.sums[row],
-                    lanes,
-                    window.spread,
-                    work[row],
-                )
-                total[row] += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
-                lanes[:] = 0
+        for row, blocks, count, chosen, _, work in self._chosen(part):
+            maxima, reciprocals, spread = part.maxima[row], part.sums[row], self.windows[row].spread
+            kernels.weigh(blocks, count, chosen, self.questions[row], maxima, reciprocals, lanes, spread, work)
+            total[row] += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
+            lanes[:] = 0
         return total
+
+    def _collected(self, part: _Part, top: int) -> list[tuple[Floats, Floats, npt.NDArray[np.int64]]]:
+        """Entropy, largest weights and whose they are, for every noisy image, over one part."""
+        counts = [math.prod(grid) for grid in self.grids]
+        found = [(np.zeros(n), np.zeros((n, top)), np.full((n, top), -1, dtype=np.int64)) for n in counts]
+        for row, blocks, count, chosen, start, work in self._chosen(part):
+            maxima, reciprocals = part.maxima[row], part.sums[row]
+            kernels.collect(blocks, count, chosen, start, self.questions[row], maxima, reciprocals, *found[row], work)
+        return found
+
+    def _chosen(self, part: _Part) -> Iterator[tuple[int, Block, int, npt.NDArray[np.int64], int, kernels.Work]]:
+        """The second pass over a part: for each noisy image the blocks that have any weight.
+
+        Yields (noisy image, blocks, images in them, which have weight, index of the first image, room to work in).
+        """
+        work = self._work()
+        for places, blocks, count in part.blocks(self.images):
+            for row in range(len(self.windows)):
+                chosen = np.flatnonzero(part.peaks[row, places] >= kernels.NEGLIGIBLE)
+                if chosen.size:
+                    yield row, blocks, count, chosen, part.start + places.start * LANES, work[row]
+
+    def _work(self) -> list[kernels.Work]:
+        return [kernels.work_for(question.shape, question.window) for question in self.questions]
+
+
+def _window_sums(values: Floats, window: Window) -> Floats:
+    """Sums of values (H, W) over every window, (rows, columns), float64."""
+    padded = np.pad(values, ((window.pad_rows,) * 2, (window.pad_columns,) * 2))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (window.height, window.width))
+    return np.asarray(views.sum((2, 3)))
 
 
 def _coverage(length: int, windows: int) -> npt.NDArray[np.int64]:
