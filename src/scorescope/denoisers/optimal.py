@@ -158,6 +158,18 @@ class _PosteriorMean(torch.autograd.Function):
         product: Tensor = _JacobianProduct.apply(tangent, noisy, sigma, ctx.denoiser)  # type: ignore[no-untyped-call]
         return product
 
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, noisy: Tensor, sigma: Tensor, denoiser: OptimalDenoiser) -> Any:
+        if in_dims[0] is None and in_dims[1] is None:  # what is batched are the tangents
+            return _PosteriorMean.apply(noisy, sigma, denoiser), None  # type: ignore[no-untyped-call]
+
+        def batched(values: Tensor, dim: int | None) -> Tensor:
+            return values.expand(info.batch_size, *values.shape) if dim is None else values.movedim(dim, 0)
+
+        many, levels = batched(noisy, in_dims[0]), batched(sigma, in_dims[1])
+        denoised = _PosteriorMean.apply(many.flatten(0, 1), levels.flatten(0, 1), denoiser)  # type: ignore[no-untyped-call]
+        return denoised.unflatten(0, many.shape[:2]), 0
+
 
 class _JacobianProduct(torch.autograd.Function):
     """Jacobian-vector products that can be batched over vectors (`torch.func.vmap` of a `torch.func.vjp`)."""
