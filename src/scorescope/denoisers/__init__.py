@@ -1,6 +1,7 @@
 """Everything that maps ``(noisy, sigma)`` to an estimate of the clean image, by name in `denoisers`."""
 
 from scorescope.denoisers.base import Denoiser, score
+from scorescope.denoisers.classical import BM3DDenoiser, WaveletDenoiser
 from scorescope.denoisers.closed_form import ClosedFormDenoiser
 from scorescope.denoisers.gaussian import GaussianDenoiser
 from scorescope.denoisers.network import NetworkDenoiser
@@ -10,6 +11,7 @@ from scorescope.denoisers.patch_square import LocalScoreDenoiser, PatchPosterior
 from scorescope.denoisers.registry import DenoiserEntry, denoisers, training_free
 
 __all__ = [
+    "BM3DDenoiser",
     "ClosedFormDenoiser",
     "Denoiser",
     "DenoiserEntry",
@@ -20,6 +22,7 @@ __all__ = [
     "PatchPosterior",
     "SquarePatchDenoiser",
     "TrainingPosterior",
+    "WaveletDenoiser",
     "WindowSchedule",
     "denoisers",
     "score",
