@@ -9,6 +9,7 @@ from scorescope.denoisers.optimal import OptimalDenoiser, TrainingPosterior
 from scorescope.denoisers.patch_schedule import WindowSchedule
 from scorescope.denoisers.patch_square import LocalScoreDenoiser, PatchPosterior, SquarePatchDenoiser
 from scorescope.denoisers.registry import DenoiserEntry, denoisers, training_free
+from scorescope.denoisers.stacked import StackedDenoiser
 
 __all__ = [
     "BM3DDenoiser",
@@ -21,6 +22,7 @@ __all__ = [
     "OptimalDenoiser",
     "PatchPosterior",
     "SquarePatchDenoiser",
+    "StackedDenoiser",
     "TrainingPosterior",
     "WaveletDenoiser",
     "WindowSchedule",

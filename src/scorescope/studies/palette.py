@@ -31,6 +31,7 @@ DARK_PARTNER = {
     "#7a7f87": "#a7adb5",
     "#3d8b37": "#8fd48a",
     "#44708f": "#93b5d1",
+    "#d4709f": "#f0a8c8",
 }
 """Every colour of the house, with the one that stands for it on a dark page."""
 
@@ -40,7 +41,7 @@ _RAMP = {
     for step in range(9)
 }
 
-BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE = list(DARK_PARTNER)[4:]
+BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE, PINK = list(DARK_PARTNER)[4:]
 DARK_PARTNER |= _RAMP
 
 BY_NAME = {
@@ -61,6 +62,7 @@ BY_NAME = {
     "pca-locality": LEAF,
     "bm3d": GREY,
     "wavelet": SLATE,
+    "stacked": PINK,
     "train": BLUE,
     "test": ORANGE,
 }
