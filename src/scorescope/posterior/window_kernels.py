@@ -174,7 +174,7 @@ def equalize(maxima, sums):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(nogil=True, cache=True)
-def _column_sums(images, filled, question, work):  # type: ignore[no-untyped-def]
+def column_sums(images, filled, question, work):  # type: ignore[no-untyped-def]
     """Per-pixel products of 16 images summed along columns, into work.field: strips of rows, each (column, row)."""
     near, far, window = question.near, question.far, question.window
     channels, height, width = question.shape
@@ -203,7 +203,7 @@ def _column_sums(images, filled, question, work):  # type: ignore[no-untyped-def
 
 
 @nb.njit(nogil=True, cache=True)
-def _row_sums(top, shape, window, work):  # type: ignore[no-untyped-def]
+def row_sums(top, shape, window, work):  # type: ignore[no-untyped-def]
     """Distances of the strip of windows from row `top` on, into work.boxed as (column, row); returns how many."""
     rows, columns, strip = grid(shape, window)
     width, inner = shape[2], min(strip, rows - top)
@@ -235,10 +235,10 @@ def normalize(blocks, count, question, maxima, sums, peaks, work):  # type: igno
     rows, columns, strip = grid(shape, window)
     boxed = work.boxed
     for block in range(blocks.shape[0]):
-        _column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
+        column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
         peak = UNSEEN
         for top in range(0, rows, strip):
-            windows, first = _row_sums(top, shape, window, work), top * columns * LANES
+            windows, first = row_sums(top, shape, window, work), top * columns * LANES
             above = _logits(boxed, windows, scale, maxima[first:])
             peak = max(peak, above)
             if above < NEGLIGIBLE:
@@ -260,6 +260,15 @@ def _logits(boxed, count, scale, maxima):  # type: ignore[no-untyped-def]
         store(boxed, p, logit)
         peak = maximum(peak, logit - load(maxima, p))
     return largest_lane(peak)
+
+
+@nb.njit(nogil=True, cache=True)
+def weights_of(windows, first, scale, maxima, reciprocals, boxed):  # type: ignore[no-untyped-def]
+    """Turn the distances of some windows, `first` and following, into posterior weights, in place."""
+    negative, start = everywhere(-scale), first * LANES
+    for p in range(0, windows * LANES, LANES):
+        weight = exponential(negative * load(boxed, p) - load(maxima, start + p))
+        store(boxed, p, weight * load(reciprocals, start + p))
 
 
 @nb.njit(nogil=True, cache=True)
@@ -293,7 +302,7 @@ def weigh(blocks, count, chosen, question, maxima, reciprocals, total, spread, w
         members = chosen[group : group + GROUP]
         for member in range(len(members)):
             block = members[member]
-            _column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
+            column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
             _shares(question, maxima, reciprocals, spread, work, work.shares[member * area :])
         _add_weighted(blocks.reshape(-1), members, blocks[0].size, channels, area, work.shares, total)
 
@@ -331,11 +340,8 @@ def _shares(question, maxima, reciprocals, spread, work, shares):  # type: ignor
     _, height, width = shape
     boxed = work.boxed
     for top in range(0, rows, strip):
-        windows, first = _row_sums(top, shape, window, work), top * columns * LANES
-        _logits(boxed, windows, scale, maxima[first:])
-        for p in range(0, windows * LANES, LANES):
-            weight = exponential(load(boxed, p) - load(maxima, first + p))
-            store(boxed, p, weight * load(reciprocals, first + p))
+        windows = row_sums(top, shape, window, work)
+        weights_of(windows, top * columns, scale, maxima, reciprocals, boxed)
         inner = windows // columns
         if spread:
             slide(
@@ -383,9 +389,9 @@ def collect(blocks, count, chosen, start, question, maxima, reciprocals, entropy
     rows, columns, strip = grid(shape, window)
     for block in chosen:
         filled = min(LANES, count - block * LANES)
-        _column_sums(blocks[block].reshape(-1), filled, question, work)
+        column_sums(blocks[block].reshape(-1), filled, question, work)
         for top in range(0, rows, strip):
-            windows, first = _row_sums(top, shape, window, work), top * columns
+            windows, first = row_sums(top, shape, window, work), top * columns
             _logits(work.boxed, windows, scale, maxima[first * LANES :])
             for k in range(windows):
                 place = first + k

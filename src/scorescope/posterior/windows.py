@@ -94,7 +94,7 @@ class WindowDescription:
     log_evidence: Floats
 
 
-class _Part:
+class Part:
     """What one thread holds: a range of training images, and its normalizers for B noisy images."""
 
     def __init__(self, start: int, stop: int, windows: list[int]) -> None:
@@ -137,7 +137,7 @@ class WindowPosterior:
         pieces = []
         for first in range(0, len(noisy), MOST_ROWS):
             rows = slice(first, first + MOST_ROWS)
-            pieces.append(_Pass(self.images, noisy[rows], sigma[rows], windows[rows]).mean())
+            pieces.append(WindowPass(self.images, noisy[rows], sigma[rows], windows[rows]).mean())
         return np.concatenate(pieces)
 
     def describe(self, noisy: Floats, sigma: Floats, windows: list[Window], top: int) -> list[WindowDescription]:
@@ -145,11 +145,11 @@ class WindowPosterior:
         found: list[WindowDescription] = []
         for first in range(0, len(noisy), MOST_ROWS):
             rows = slice(first, first + MOST_ROWS)
-            found += _Pass(self.images, noisy[rows], sigma[rows], windows[rows]).describe(top)
+            found += WindowPass(self.images, noisy[rows], sigma[rows], windows[rows]).describe(top)
         return found
 
 
-class _Pass:
+class WindowPass:
     """Two passes over the training set for a few noisy images."""
 
     def __init__(self, images: ImageSet, noisy: Floats, sigma: Floats, windows: list[Window]) -> None:
@@ -170,7 +170,7 @@ class _Pass:
         self.log_normalizers: list[Floats] = []
 
     def mean(self) -> Floats:
-        parts = self._parts()
+        parts = self.parts()
         pieces = in_parallel(lambda a, b: self._weighted(parts[a]), len(parts))
         total = merge_sums(np.stack(pieces).sum(axis=0))
         _, height, width = self.images.image_shape
@@ -181,7 +181,7 @@ class _Pass:
         return from_levels(total)
 
     def describe(self, top: int) -> list[WindowDescription]:
-        parts = self._parts()
+        parts = self.parts()
         pieces = in_parallel(lambda a, b: self._collected(parts[a], top), len(parts))
         found = []
         for row, question in enumerate(self.questions):
@@ -211,7 +211,7 @@ class _Pass:
         left_out = _window_sums(rest, self.windows[row]) * float(self.questions[row].scale)
         return np.asarray(normalization - left_out - math.log(len(self.images)))
 
-    def _parts(self) -> list[_Part]:
+    def parts(self) -> list[Part]:
         """The first pass: this process's training images cut into parts, each with the normalizers of all."""
         first, last = own_part(len(self.images), LANES)
         blocks = -(-(last - first) // LANES)
@@ -219,8 +219,8 @@ class _Pass:
         self._merge(parts)
         return parts
 
-    def _normalizers(self, start: int, stop: int) -> _Part:
-        part = _Part(start, stop, [math.prod(grid) for grid in self.grids])
+    def _normalizers(self, start: int, stop: int) -> Part:
+        part = Part(start, stop, [math.prod(grid) for grid in self.grids])
         work = self._work()
         for places, blocks, count in part.blocks(self.images):
             for row, question in enumerate(self.questions):
@@ -229,7 +229,7 @@ class _Pass:
                 kernels.equalize(maxima, sums)
         return part
 
-    def _merge(self, parts: list[_Part]) -> None:
+    def _merge(self, parts: list[Part]) -> None:
         """Give all parts the normalizers of all training images: levels to count from, and reciprocals of the sums."""
         for row, grid in enumerate(self.grids):
             windows = math.prod(grid)
@@ -243,27 +243,27 @@ class _Pass:
                 part.maxima[row] = np.repeat(largest.astype(np.float32), LANES)
                 part.sums[row] = np.repeat((1 / total).astype(np.float32), LANES)
 
-    def _weighted(self, part: _Part) -> Floats:
+    def _weighted(self, part: Part) -> Floats:
         dimension = math.prod(self.images.image_shape)
         total = np.zeros((len(self.windows), dimension))
         lanes = np.zeros(dimension * LANES, dtype=np.float32)
-        for row, blocks, count, chosen, _, work in self._chosen(part):
+        for row, blocks, count, chosen, _, work in self.chosen(part):
             maxima, reciprocals, spread = part.maxima[row], part.sums[row], self.windows[row].spread
             kernels.weigh(blocks, count, chosen, self.questions[row], maxima, reciprocals, lanes, spread, work)
             total[row] += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
             lanes[:] = 0
         return total
 
-    def _collected(self, part: _Part, top: int) -> list[tuple[Floats, Floats, npt.NDArray[np.int64]]]:
+    def _collected(self, part: Part, top: int) -> list[tuple[Floats, Floats, npt.NDArray[np.int64]]]:
         """Entropy, largest weights and whose they are, for every noisy image, over one part."""
         counts = [math.prod(grid) for grid in self.grids]
         found = [(np.zeros(n), np.zeros((n, top)), np.full((n, top), -1, dtype=np.int64)) for n in counts]
-        for row, blocks, count, chosen, start, work in self._chosen(part):
+        for row, blocks, count, chosen, start, work in self.chosen(part):
             maxima, reciprocals = part.maxima[row], part.sums[row]
             kernels.collect(blocks, count, chosen, start, self.questions[row], maxima, reciprocals, *found[row], work)
         return found
 
-    def _chosen(self, part: _Part) -> Iterator[tuple[int, Block, int, npt.NDArray[np.int64], int, kernels.Work]]:
+    def chosen(self, part: Part) -> Iterator[tuple[int, Block, int, npt.NDArray[np.int64], int, kernels.Work]]:
         """The second pass over a part: for each noisy image the blocks that have any weight.
 
         Yields (noisy image, blocks, images in them, which have weight, index of the first image, room to work in).
