@@ -1,8 +1,8 @@
 """How far posterior means of patches are from the patches of what a denoiser makes, for patches of every side.
 
 For side s and all ``(H−s+1)(W−s+1)`` windows C: the mean over C of ``‖E[x_C | y_C, σ] − C D(y, σ)‖²`` a value (Niedoba et al.,
-ICML 2025, arXiv 2411.19339, figure 4). Against the optimal denoiser on forward inputs it says from which side on a patch knows as much as the
-image; against a network on the states of its own sampling, which side the network acts like.
+ICML 2025, arXiv 2411.19339, figure 4). Against the optimal denoiser on forward inputs it says from which side on a patch
+knows as much as the image; against a network on the states of its own sampling, which side the network acts like.
 """
 
 from __future__ import annotations
