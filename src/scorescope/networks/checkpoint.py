@@ -5,22 +5,23 @@ Neither file can hold code. The folder is written under a temporary name and ren
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pydantic
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from scorescope.foundation import UserError, new_folder
 from scorescope.foundation.files import write_json
-from scorescope.networks.preconditioning import preconditionings
+from scorescope.networks.preconditioning import preconditioning_from
+from scorescope.networks.readers.rebuilding import rebuild
+from scorescope.networks.readers.state_dict import read_safetensors
 from scorescope.networks.registry import architectures
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
+LARGEST_DESCRIPTION = 16 << 20
 
 
 class NetworkConfig(pydantic.BaseModel):
@@ -31,6 +32,7 @@ class NetworkConfig(pydantic.BaseModel):
         architecture: name in `architectures`.
         arguments: constructor arguments of the architecture.
         preconditioning: name in `preconditionings`.
+        preconditioning_arguments: its arguments; empty for the published ones.
         image_shape: (C, H, W).
         sigma_range: lowest and highest sigma that it was trained on, in units of [-1, 1].
         training: how it was trained, as free JSON; empty if unknown.
@@ -42,6 +44,7 @@ class NetworkConfig(pydantic.BaseModel):
     architecture: str
     arguments: dict[str, Any]
     preconditioning: str
+    preconditioning_arguments: dict[str, Any] = {}
     image_shape: tuple[int, int, int]
     sigma_range: tuple[float, float]
     training: dict[str, Any] = {}
@@ -74,7 +77,8 @@ def save_network(folder: Path | str, network: nn.Module, config: NetworkConfig) 
 def load_network(folder: Path | str) -> tuple[nn.Module, NetworkConfig]:
     """Rebuild a network from a checkpoint folder, in evaluation mode, on the CPU.
 
-    Raises UserError if the folder is missing or is not a checkpoint, a file is damaged, or keys do not fit.
+    Raises UserError if the folder is missing or is not a checkpoint, a file is damaged, its tensors do not fit the network
+    that it describes, or one of them is not finite.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -84,24 +88,21 @@ def load_network(folder: Path | str) -> tuple[nn.Module, NetworkConfig]:
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a scorescope checkpoint: it has no {name}")
+    config = _description(folder / DESCRIPTION)
+    preconditioning_from(config.preconditioning, config.preconditioning_arguments)
     try:
-        config = NetworkConfig.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        weights = load_file(folder / WEIGHTS)
+        network = rebuild(lambda: build_network(config), read_safetensors(folder / WEIGHTS), config.architecture)
+    except UserError as error:
+        raise UserError(f"{folder / WEIGHTS} was not opened: {error}") from error
+    return network, config
+
+
+def _description(path: Path) -> NetworkConfig:
+    if path.stat().st_size > LARGEST_DESCRIPTION:
+        raise UserError(f"{path} is larger than {LARGEST_DESCRIPTION:,} bytes: it describes no network")
+    try:
+        return NetworkConfig.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{folder / DESCRIPTION} is damaged: {where}: {first['msg']}") from error
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder / WEIGHTS} is damaged or cut short ({error}): copy or train it again") from error
-    preconditionings[config.preconditioning]
-    network = build_network(config)
-    expected = network.state_dict()
-    missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    wrong = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
-    if missing or extra or wrong:
-        raise UserError(
-            f"{folder}: the weights do not fit {config.architecture}{config.arguments}:"
-            f" missing {missing[:3]}, not expected {extra[:3]}, other shape {wrong[:3]}"
-        )
-    network.load_state_dict(weights)
-    return network.eval(), config
+        raise UserError(f"{path} is damaged: {where}: {first['msg']}") from error

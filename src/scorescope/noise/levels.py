@@ -42,19 +42,22 @@ def ddpm_sigmas(
         steps: length of the table.
         beta_start: first variance of the linear schedule (Ho et al., NeurIPS 2020).
         beta_end: last variance of the linear schedule.
-        schedule: ``linear``, or ``cosine`` (Nichol & Dhariwal, ICML 2021), which ignores both betas.
+        schedule: ``linear``, ``scaled-linear`` (linear in the root of the variance; Rombach et al., CVPR 2022), or ``cosine``
+            (Nichol & Dhariwal, ICML 2021), which ignores both betas.
 
     Raises:
         UserError: unknown schedule.
     """
     if schedule == "linear":
         betas = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
+    elif schedule == "scaled-linear":
+        betas = torch.linspace(math.sqrt(beta_start), math.sqrt(beta_end), steps, dtype=torch.float64) ** 2
     elif schedule == "cosine":
         time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         signal = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
         betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
     else:
-        raise UserError(f"no DDPM schedule is called {schedule!r}; known: linear, cosine")
+        raise UserError(f"no DDPM schedule is called {schedule!r}; known: linear, scaled-linear, cosine")
     log_signal = torch.log1p(-betas).cumsum(0)
     return torch.expm1(-log_signal).sqrt().flip(0)
 

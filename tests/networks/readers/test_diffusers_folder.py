@@ -1,0 +1,206 @@
+"""A pipeline folder written by diffusers itself gives the denoiser that its own network and scheduler describe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+
+import pytest
+import torch
+from tests.conftest import relative_error
+
+from scorescope.foundation import UserError
+from scorescope.networks import open_checkpoint
+from scorescope.networks.readers import diffusers_folder
+from scorescope.networks.readers.diffusers_folder import signal_table
+
+diffusers = pytest.importorskip("diffusers", reason="the optional package diffusers is not installed")
+
+SMALL = {
+    "sample_size": 8,
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_out_channels": (4, 8),
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "attention_head_dim": 4,
+}
+
+
+def model(**settings):
+    torch.manual_seed(0)
+    return diffusers.UNet2DModel(**{**SMALL, **settings}).eval()
+
+
+@pytest.fixture(scope="module")
+def ddpm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipelines") / "ddpm"
+    diffusers.DDPMPipeline(model(), diffusers.DDPMScheduler(num_train_timesteps=100)).save_pretrained(folder)
+    return folder
+
+
+def pipeline(folder, unet, scheduler, kind="DDPMPipeline"):
+    getattr(diffusers, kind)(unet, scheduler).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["DDPM", "DDIM"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_every_prediction_recovers_the_schedulers_clean_image(tmp_path, kind, prediction):
+    """At a step of the table our denoiser is the clean image that the pipeline's own scheduler computes."""
+    unet = model()
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(
+        num_train_timesteps=50, beta_schedule="scaled_linear", prediction_type=prediction, clip_sample=False
+    )
+    opened = open_checkpoint(pipeline(tmp_path / "p", unet, scheduler, f"{kind}Pipeline"))
+    scheduler.set_timesteps(50)
+    generator = torch.Generator().manual_seed(1)
+    for step in (0, 20, 49):
+        signal = float(scheduler.alphas_cumprod[step])
+        sigma = ((1 - signal) / signal) ** 0.5
+        noisy = torch.randn(3, 1, 8, 8, generator=generator) * sigma
+        with torch.no_grad():
+            predicted = unet(signal**0.5 * noisy, step).sample
+            expected = scheduler.step(predicted, step, signal**0.5 * noisy).pred_original_sample
+            found = opened.preconditioning.denoise(opened.network, noisy, torch.full((3,), sigma))
+        assert relative_error(found, expected) < 1e-4
+    assert opened.config.image_shape == (1, 8, 8)
+
+
+def test_the_ve_process_is_that_of_images_from_0_to_1(tmp_path):
+    unet = model(time_embedding_type="fourier")
+    scheduler = diffusers.ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=50.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        from diffusers import ScoreSdeVePipeline
+
+        ScoreSdeVePipeline(unet, scheduler).save_pretrained(tmp_path / "ve")
+    opened = open_checkpoint(tmp_path / "ve")
+    assert opened.config.sigma_range == pytest.approx((0.02, 100))
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))  # theirs, in [0, 1]
+    sigma = torch.tensor([0.3, 2.0])
+    with torch.no_grad():
+        expected = images + sigma.reshape(-1, 1, 1, 1) ** 2 * unet(images, sigma).sample
+        found = opened.preconditioning.denoise(opened.network, 2 * images - 1, 2 * sigma)
+    assert relative_error(found, 2 * expected - 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"beta_schedule": "scaled_linear", "beta_start": 0.001, "beta_end": 0.1},
+        {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 200},
+        {"beta_schedule": "sigmoid"},
+        {"trained_betas": [0.01, 0.02, 0.5]},
+        {"rescale_betas_zero_snr": True, "num_train_timesteps": 300},
+    ],
+)
+def test_tables_are_those_of_the_schedulers(settings):
+    theirs = diffusers.DDPMScheduler(**settings).alphas_cumprod
+    assert signal_table(settings) == pytest.approx(theirs.tolist(), rel=2e-3, abs=1e-6)
+
+
+def test_a_folder_without_scheduler_says_what_it_assumes(tmp_path):
+    unet = model()
+    unet.save_pretrained(tmp_path / "unet")
+    assert "DDPMScheduler with its usual settings" in open_checkpoint(tmp_path / "unet").origin
+
+
+def test_the_unet_folder_of_a_pipeline_takes_the_pipelines_scheduler(ddpm):
+    opened = open_checkpoint(ddpm / "unet")
+    assert len(opened.config.preconditioning_arguments["time"]["alphas_cumprod"]) == 100
+
+
+def test_pickled_weights_and_names_of_before_2023(ddpm, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(ddpm, folder)
+    unet = model()
+    renamed = {
+        name.replace("to_q", "query")
+        .replace("to_k", "key")
+        .replace("to_v", "value")
+        .replace("to_out.0", "proj_attn"): value
+        for name, value in unet.state_dict().items()
+    }
+    assert any("proj_attn" in name for name in renamed)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(renamed, folder / "unet" / "diffusion_pytorch_model.bin")
+    expected = open_checkpoint(ddpm).network.state_dict()
+    found = open_checkpoint(folder).network.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_network_with_classes_needs_one(tmp_path):
+    unet = model(num_class_embeds=3)
+    opened = open_checkpoint(pipeline(tmp_path / "classes", unet, diffusers.DDPMScheduler()))
+    noisy, sigma = torch.ones(2, 1, 8, 8), torch.ones(2)
+    with pytest.raises(UserError, match="choose a class label from 0 to 2"):
+        opened.preconditioning.denoise(opened.network, noisy, sigma)
+    labels = torch.tensor([0, 2])
+    with torch.no_grad():
+        found = opened.preconditioning.denoise(opened.network, noisy, sigma, labels)
+    assert not torch.equal(found[0], found[1])
+
+
+def edited(folder, tmp_path, name, **changes):
+    other = tmp_path / "edited"
+    shutil.copytree(folder, other)
+    path = other / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return other
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("model_index.json", {"unet": ["evil_package", "UNet2DModel"]}, "no code of a folder is run"),
+        ("model_index.json", {"vae": ["diffusers", "AutoencoderKL"]}, "has the part 'vae'"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "is a 'UNet2DConditionModel'"),
+        ("unet/config.json", {"sample_size": None}, "does not say the images' size"),
+        ("unet/config.json", {"block_out_channels": [4, 10**7]}, "build no UNet2DModel|do not fit"),
+        ("unet/config.json", {"layers_per_block": 10**9}, "too few"),
+        ("unet/config.json", {"act_fn": "nonsense"}, "build no UNet2DModel"),
+        ("unet/config.json", {"out_channels": 5}, "makes 5 channels of 1"),
+        ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "its scheduler is a 'EDMEuler"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type is 'flow'"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps is 1000000000"),
+        ("scheduler/scheduler_config.json", {"beta_end": 3.0}, "betas do not lie between 0 and 1"),
+        ("scheduler/scheduler_config.json", {"beta_end": 10**40}, "more than 64 bits"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "x"}, "beta_schedule is 'x'"),
+    ],
+)
+def test_other_folders_are_refused(ddpm, tmp_path, name, changes, said):
+    with pytest.raises(UserError, match=said) as caught:
+        open_checkpoint(edited(ddpm, tmp_path, name, **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("unet/config.json", b"{", "is not JSON"),
+        ("unet/config.json", b"[" * 100_000, "is not JSON"),
+        ("unet/config.json", b"[]", "is not a JSON object"),
+        ("unet/diffusion_pytorch_model.safetensors", b"short", "damaged or cut short"),
+        ("unet/diffusion_pytorch_model.safetensors", None, "neither diffusion_pytorch_model.safetensors nor"),
+        ("unet/config.json", None, r"has no config\.json"),
+    ],
+)
+def test_damaged_folders_are_refused(ddpm, tmp_path, name, content, said):
+    folder = tmp_path / "damaged"
+    shutil.copytree(ddpm, folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        open_checkpoint(folder)
+
+
+def test_without_the_package_the_extra_is_named(ddpm, monkeypatch):
+    monkeypatch.setattr(diffusers_folder.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'scorescope\[diffusers\]'"):
+        open_checkpoint(ddpm)
