@@ -1,25 +1,38 @@
-"""The posterior engine on 50,000 colour images of 32×32: whole images, windows, and a sampling run."""
+"""The posterior engine on 50,000 colour images of 32×32: whole images, windows, masks, all places, a sampling run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.data import fifty_thousand
 from benchmarks.harness import Machine, Row, timed
+from benchmarks.references.equivariant import equivariant_local_score
+from benchmarks.references.masks import flex_reference, pca_reference
 from benchmarks.references.whole_image import optimal
 from benchmarks.references.windows import square_patches
 from scorescope.data import ImageSet
-from scorescope.denoisers import OptimalDenoiser, SquarePatchDenoiser
+from scorescope.denoisers import (
+    EquivariantLocalScoreDenoiser,
+    FlexPatchDenoiser,
+    OptimalDenoiser,
+    PcaLocalityDenoiser,
+    SquarePatchDenoiser,
+)
 from scorescope.noise import edm_sigmas
 from scorescope.sampling import heun, last
 
 BATCH = 4
 SIDES = {3: 60, 7: 100, 15: 150, 23: 150}
 CORNERS_MEASURED = 3
+SHARES = (0.3, 0.5, 0.7)
+PCA_SIGMAS = (0.1, 0.5, 2.0, 10.0)
+PCA_REFERENCE_IMAGES = 2_000
+EQUIVARIANT_IMAGES, EQUIVARIANT_SIDE, EQUIVARIANT_REFERENCE_IMAGES = 1_000, 5, 40
 
 
 def noisy_images(images: ImageSet, count: int, sigma: float) -> Tensor:
@@ -33,6 +46,9 @@ def rows(machine: Machine) -> Iterator[Row]:
     images = fifty_thousand()
     yield from _whole_images(images, machine)
     yield from _windows(images)
+    yield from _flexible(images)
+    yield from _correlated(images)
+    yield _equivariant(images.subset(range(EQUIVARIANT_IMAGES)))
     yield _sampling(images)
 
 
@@ -71,6 +87,56 @@ def _windows(images: ImageSet) -> Iterator[Row]:
                 wanted=f"≥ {wanted}×",
                 note=f"reference: {len(corners)} of {grid**2} windows, scaled",
             )
+
+
+def _flexible(images: ImageSet) -> Iterator[Row]:
+    pixels = torch.from_numpy(np.array(images.read(0, len(images))))
+    for share in SHARES:
+        sigma = 1.0
+        denoiser, noisy = FlexPatchDenoiser(images, shares=share), noisy_images(images, BATCH, sigma)
+        masks = torch.from_numpy(denoiser.masks(sigma)).reshape(-1, *images.image_shape[1:])
+        seconds = timed(lambda: denoiser(noisy, sigma))  # noqa: B023
+        # Masks of small, middle and large size stand for all.
+        sizes = masks.sum((1, 2))
+        chosen = [int(order) for order in sizes.argsort()[[len(masks) // 5, len(masks) // 2, 4 * len(masks) // 5]]]
+        part = timed(lambda: flex_reference(noisy, pixels, sigma, masks, chosen), runs=1, warm_up=False)  # noqa: B023
+        yield Row(
+            f"pspc-flex, λ = {share:g}, batch {BATCH}, σ = {sigma:g}",
+            seconds,
+            part / len(chosen) * len(masks),
+            wanted="≥ 40×",
+            note=f"masks of {sizes.float().mean():.0f} pixels on average; reference: 3 of {len(masks)} masks, scaled",
+        )
+
+
+def _correlated(images: ImageSet) -> Iterator[Row]:
+    pixels = torch.from_numpy(np.array(images.read(0, PCA_REFERENCE_IMAGES)))
+    denoiser = PcaLocalityDenoiser(images)
+    for sigma in PCA_SIGMAS:
+        noisy, masks = noisy_images(images, 1, sigma), torch.from_numpy(denoiser.masks(sigma))
+        seconds = timed(lambda: denoiser(noisy, sigma), runs=1)  # noqa: B023
+        part = timed(lambda: pca_reference(noisy, pixels, sigma, masks), runs=1)  # noqa: B023
+        yield Row(
+            f"pca-locality, batch 1, σ = {sigma:g}",
+            seconds,
+            part * len(images) / len(pixels),
+            wanted="≥ 5×",
+            note=f"{masks.mean():.1%} of the mask matrix filled; reference: {len(pixels):,} images, scaled",
+        )
+
+
+def _equivariant(images: ImageSet) -> Row:
+    sigma, clean = 0.5, images.tensor(range(EQUIVARIANT_REFERENCE_IMAGES))
+    denoiser, noisy = EquivariantLocalScoreDenoiser(images, EQUIVARIANT_SIDE), noisy_images(images, 1, sigma)
+    seconds = timed(lambda: denoiser(noisy, sigma))
+    part = timed(lambda: equivariant_local_score(noisy, clean, sigma, EQUIVARIANT_SIDE), runs=1)
+    return Row(
+        f"equivariant-local-score, window {EQUIVARIANT_SIDE}, {len(images):,} images, batch 1, σ = {sigma:g}",
+        seconds,
+        part * len(images) / len(clean),
+        wanted="≥ 10×",
+        note=f"reference: {len(clean)} images, scaled",
+    )
 
 
 def _sampling(images: ImageSet) -> Row:

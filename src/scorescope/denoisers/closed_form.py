@@ -11,11 +11,13 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scorescope.data.images import ImageSet
 from scorescope.denoisers.registry import training_free
 from scorescope.denoisers.training_set import Floats, TrainingSetDenoiser
 from scorescope.foundation import UserError
+from scorescope.posterior.device import DeviceEngine
 from scorescope.posterior.units import LEVELS_PER_UNIT
 from scorescope.posterior.whole_image import WholeImagePosterior
 
@@ -61,3 +63,12 @@ class ClosedFormDenoiser(TrainingSetDenoiser):
         means = self.posterior.mean(copies.reshape(-1, noisy.shape[1]), np.repeat(spread, draws))
         mean: Floats = means.reshape(len(noisy), draws, -1).mean(1)
         return mean
+
+    def device_mean(self, engine: DeviceEngine, noisy: Tensor, spread: Tensor, sigma: list[float]) -> Tensor:
+        """See `TrainingSetDenoiser.device_mean`."""
+        draws = len(self.perturbations)
+        moved = self.smoothing * (1 + noisy.new_tensor(sigma)) * LEVELS_PER_UNIT  # (B,)
+        perturbations = torch.from_numpy(self.perturbations).to(noisy.device)
+        copies = noisy[:, None] + moved[:, None, None] * perturbations  # (B, M, d)
+        means = engine.whole_image.mean(copies.flatten(0, 1), spread.repeat_interleave(draws))
+        return means.reshape(len(noisy), draws, -1).mean(1)

@@ -17,6 +17,7 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers.registry import training_free
 from scorescope.denoisers.training_set import Floats, TrainingSetDenoiser
 from scorescope.foundation import UserError
+from scorescope.posterior.device import DeviceEngine, has_device_engine
 from scorescope.posterior.processes import from_first
 from scorescope.posterior.units import LEVELS_PER_UNIT, from_levels
 from scorescope.posterior.whole_image import WholeImagePosterior
@@ -75,6 +76,10 @@ class OptimalDenoiser(TrainingSetDenoiser):
         """See `TrainingSetDenoiser.posterior_mean`."""
         return self.posterior.mean(noisy, spread)
 
+    def device_mean(self, engine: DeviceEngine, noisy: Tensor, spread: Tensor, sigma: list[float]) -> Tensor:
+        """See `TrainingSetDenoiser.device_mean`."""
+        return engine.whole_image.mean(noisy, spread)
+
     def describe(self, noisy: Tensor, sigma: float | Tensor, top: int = 8) -> TrainingPosterior:
         """Everything that one pass over the training set tells.
 
@@ -89,19 +94,29 @@ class OptimalDenoiser(TrainingSetDenoiser):
         if top < 1:
             raise UserError(f"the number of training images to name must be at least 1, found {top}")
         noisy, levels = self.checked(noisy, sigma)
-        values, spread = self.in_levels(from_first(noisy), from_first(levels))
-        sums = self.posterior.sums(values, spread, top=top)
-        probabilities = torch.from_numpy(sums.top_logits - sums.log_normalizer[:, None]).exp()
+        asked = from_first(noisy), from_first(levels)
+        # What follows is the same for sums on the processor, as arrays, and on a device, as tensors.
+        sums: Any
+        evidence: Any
+        if has_device_engine(noisy.device):
+            there, (points, width) = self.engine_on(noisy.device).whole_image, self.in_levels_there(*asked)
+            sums = there.sums(points, width, top=top)
+            evidence = there.log_evidence(sums, width)
+        else:
+            values, spread = self.in_levels(*asked)
+            sums = self.posterior.sums(values, spread, top=top)
+            evidence = self.posterior.log_evidence(sums, spread)
+        probabilities = torch.as_tensor(sums.top_logits - sums.log_normalizer[:, None]).exp()
 
         def like(values: Any) -> Tensor:
             return torch.as_tensor(values).to(noisy.device, noisy.dtype)
 
         return TrainingPosterior(
             mean=like(from_levels(sums.mean)).reshape(noisy.shape),
-            indices=torch.from_numpy(sums.top_indices).to(noisy.device),
+            indices=torch.as_tensor(sums.top_indices).to(noisy.device),
             probabilities=like(probabilities),
-            effective_number=like(torch.from_numpy(sums.entropy).exp()),
-            log_evidence=like(self.posterior.log_evidence(sums, spread)),
+            effective_number=like(torch.as_tensor(sums.entropy).exp()),
+            log_evidence=like(evidence),
             covariance_trace=like(sums.covariance_trace / LEVELS_PER_UNIT**2),
         )
 
@@ -125,11 +140,17 @@ class OptimalDenoiser(TrainingSetDenoiser):
                 f"{self.name}: vectors for {tuple(noisy.shape)} images are (..., {', '.join(map(str, noisy.shape))}),"
                 f" found {tuple(vectors.shape)}"
             )
-        values, spread = self.in_levels(from_first(noisy), from_first(levels))
-        rows = from_first(vectors).detach().to("cpu").double().reshape(-1, len(noisy), values.shape[1]).transpose(0, 1)
-        products = self.posterior.covariance_products(values, spread, rows.contiguous().numpy())
-        jacobian = torch.from_numpy(products / (spread**2)[:, None, None]).transpose(0, 1)
-        return jacobian.reshape(vectors.shape).to(vectors.device, vectors.dtype)
+        asked = from_first(noisy), from_first(levels)
+        rows = from_first(vectors).detach().double().reshape(-1, len(noisy), noisy[0].numel()).transpose(0, 1)
+        if has_device_engine(noisy.device):
+            points, width = self.in_levels_there(*asked)
+            there = self.engine_on(noisy.device).whole_image.covariance_products(points, width, rows.to(noisy.device))
+            jacobian = there / width[:, None, None] ** 2
+        else:
+            values, spread = self.in_levels(*asked)
+            products = self.posterior.covariance_products(values, spread, rows.to("cpu").contiguous().numpy())
+            jacobian = torch.from_numpy(products / (spread**2)[:, None, None])
+        return jacobian.transpose(0, 1).reshape(vectors.shape).to(vectors.device, vectors.dtype)
 
 
 class _PosteriorMean(torch.autograd.Function):

@@ -23,6 +23,7 @@ from scorescope.denoisers.patch_schedule import WindowSchedule, as_schedule
 from scorescope.denoisers.registry import training_free
 from scorescope.denoisers.training_set import Floats, TrainingSetDenoiser
 from scorescope.foundation import UserError
+from scorescope.posterior.device import DeviceEngine, has_device_engine
 from scorescope.posterior.processes import from_first
 from scorescope.posterior.whole_image import WholeImagePosterior
 from scorescope.posterior.windows import Window, WindowPosterior
@@ -74,6 +75,10 @@ class WindowDenoiser(TrainingSetDenoiser):
         """See `TrainingSetDenoiser.posterior_mean`."""
         return self.posterior.mean(noisy, spread, [self.window(level) for level in sigma])
 
+    def device_mean(self, engine: DeviceEngine, noisy: Tensor, spread: Tensor, sigma: list[float]) -> Tensor:
+        """See `TrainingSetDenoiser.device_mean`."""
+        return engine.windows.mean(noisy, spread, [self.window(level) for level in sigma])
+
     def describe(self, noisy: Tensor, sigma: float, top: int = 8) -> PatchPosterior:
         """Name the likeliest training images of every window.
 
@@ -88,8 +93,12 @@ class WindowDenoiser(TrainingSetDenoiser):
         if top < 1:
             raise UserError(f"the number of training images to name must be at least 1, found {top}")
         noisy, levels = self.checked(noisy, sigma)
-        values, spread = self.in_levels(from_first(noisy), from_first(levels))
-        found = self.posterior.describe(values, spread, [self.window(sigma)] * len(noisy), top)
+        asked, windows = (from_first(noisy), from_first(levels)), [self.window(sigma)] * len(noisy)
+        if has_device_engine(noisy.device):
+            engine = self.engine_on(noisy.device)
+            found = engine.windows.describe(*self.in_levels_there(*asked), windows, top)
+        else:
+            found = self.posterior.describe(*self.in_levels(*asked), windows, top)
 
         def stacked(name: str) -> Tensor:
             return torch.from_numpy(np.stack([getattr(one, name) for one in found])).to(noisy.device)
@@ -139,6 +148,18 @@ class SquarePatchDenoiser(WindowDenoiser):
         if not is_whole.all():
             cut = [level for level, whole in zip(sigma, is_whole, strict=True) if not whole]
             denoised[~is_whole] = super().posterior_mean(noisy[~is_whole], spread[~is_whole], cut)
+        return denoised
+
+    def device_mean(self, engine: DeviceEngine, noisy: Tensor, spread: Tensor, sigma: list[float]) -> Tensor:
+        """See `TrainingSetDenoiser.device_mean`."""
+        _, height, width = self.image_shape
+        whole = [row for row, level in enumerate(sigma) if self.window(level).count(height, width) == (1, 1)]
+        cut = [row for row in range(len(sigma)) if row not in whole]
+        denoised = torch.empty_like(noisy)
+        if whole:
+            denoised[whole] = engine.whole_image.mean(noisy[whole], spread[whole])
+        if cut:
+            denoised[cut] = super().device_mean(engine, noisy[cut], spread[cut], [sigma[row] for row in cut])
         return denoised
 
 

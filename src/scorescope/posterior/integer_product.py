@@ -78,13 +78,14 @@ def integer_product_on(a: Tensor, b: Tensor) -> Tensor:
 def _byte_product(a: Tensor, b: Tensor) -> Tensor:
     if a.device.type != "cuda":
         return torch._int_mm(a, b)
-    # The device's kernel wants more than 16 rows, and multiples of 8 elsewhere.
+    # The device's kernel wants more than 16 rows, multiples of 8 elsewhere, and the second matrix column by column.
     rows, terms, columns = a.shape[0], a.shape[1], b.shape[1]
     more_rows, more_terms, more_columns = max(0, 24 - rows), -terms % 8, -columns % 8
     a = torch.nn.functional.pad(a, (0, more_terms, 0, more_rows))
+    by_column = b.T
     if more_terms or more_columns:
-        b = torch.nn.functional.pad(b, (0, more_columns, 0, more_terms))
-    return torch._int_mm(a, b)[:rows, :columns]
+        by_column = torch.nn.functional.pad(by_column, (0, more_terms, 0, more_columns))
+    return torch._int_mm(a, by_column.contiguous().T)[:rows, :columns]
 
 
 @functools.cache

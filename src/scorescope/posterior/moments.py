@@ -1,11 +1,14 @@
 """Mean and covariance of a training set, exact, streaming: sums of products of bytes are integers.
 
+Several processes each read their part; sums of integers merge without rounding, so they all get what one would get.
+
 Covariances divide by N, the number of images (Niedoba et al. 2025 and others do; N − 1 would be the unbiased estimate).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +18,7 @@ import torch
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.posterior.integer_product import integer_product
+from scorescope.posterior.processes import from_first, merge_sums, own_part, process_count
 from scorescope.posterior.units import LEVELS_PER_UNIT, OFFSET, centred
 
 Floats = npt.NDArray[np.float64]
@@ -42,9 +46,9 @@ class PrincipalComponents:
 def mean_image(images: ImageSet) -> Floats:
     """Mean of the training images in [-1, 1], float64 (d,)."""
     total = np.zeros(math.prod(images.image_shape), dtype=np.int64)
-    for _, pixels in images.chunks(CHUNK):
+    for pixels in _own_chunks(images):
         total += pixels.reshape(len(pixels), -1).sum(0, dtype=np.int64)
-    return total / len(images) / LEVELS_PER_UNIT - 1.0
+    return np.asarray(merge_sums(total) / len(images) / LEVELS_PER_UNIT - 1.0)
 
 
 def covariance(images: ImageSet) -> tuple[Floats, Floats]:
@@ -55,12 +59,12 @@ def covariance(images: ImageSet) -> tuple[Floats, Floats]:
     dimension = math.prod(images.image_shape)
     _check_size(images, dimension)
     total, products = np.zeros(dimension), np.zeros((dimension, dimension))
-    for _, pixels in images.chunks(CHUNK):
+    for pixels in _own_chunks(images):
         rows = centred(pixels).reshape(len(pixels), dimension)
         total += rows.sum(0, dtype=np.int64)
         products += integer_product(np.ascontiguousarray(rows.T), rows)
-    mean = total / len(images)
-    products /= len(images)
+    mean = merge_sums(total) / len(images)
+    products = merge_sums(products) / len(images)
     products -= np.outer(mean, mean)
     return (mean + OFFSET) / LEVELS_PER_UNIT, products / LEVELS_PER_UNIT**2
 
@@ -75,9 +79,9 @@ def principal_components(images: ImageSet, rank: int | None = None) -> Principal
     """
     dimension = math.prod(images.image_shape)
     if len(images) < dimension:
-        return _from_few_images(images, dimension, rank)
+        return _same_everywhere(_from_few_images(images, dimension, rank))
     mean, matrix = covariance(images)
-    return decompose(mean, matrix, rank)
+    return _same_everywhere(decompose(mean, matrix, rank))
 
 
 def decompose(mean: Floats, matrix: Floats, rank: int | None = None) -> PrincipalComponents:
@@ -96,6 +100,24 @@ def _from_few_images(images: ImageSet, dimension: int, rank: int | None) -> Prin
     variances, combinations = variances[kept], combinations[:, kept]
     directions = deviations.T @ combinations / (variances * len(images)).sqrt()
     return _largest((mean + OFFSET) / LEVELS_PER_UNIT, variances.numpy(), directions.numpy(), rank)
+
+
+def _own_chunks(images: ImageSet) -> Iterator[npt.NDArray[np.uint8]]:
+    """This process's images, (≤ CHUNK, C, H, W)."""
+    first, last = own_part(len(images))
+    for start in range(first, last, CHUNK):
+        yield images.read(start, min(start + CHUNK, last))
+
+
+def _same_everywhere(found: PrincipalComponents) -> PrincipalComponents:
+    """Process 0's: eigenvectors have no sign of their own, and processors of another make round differently."""
+    if process_count() == 1:
+        return found
+    shape = from_first(torch.tensor(found.directions.shape)).tolist()
+    arrays = (found.mean, found.variances, found.directions)
+    sizes = ((len(found.mean),), (shape[1],), tuple(shape))
+    shared = (from_first(torch.from_numpy(np.resize(array, size))) for array, size in zip(arrays, sizes, strict=True))
+    return PrincipalComponents(*(values.numpy() for values in shared))
 
 
 def _largest(mean: Floats, variances: Floats, directions: Floats, rank: int | None) -> PrincipalComponents:

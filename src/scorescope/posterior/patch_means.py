@@ -16,7 +16,7 @@ from scorescope.data.images import ImageSet
 from scorescope.posterior import window_kernels as kernels
 from scorescope.posterior.processes import merge_sums
 from scorescope.posterior.units import from_levels
-from scorescope.posterior.vector import LANES, everywhere, load, load_bytes, multiply_add, store
+from scorescope.posterior.vector import LANES, aligned, everywhere, load, load_bytes, multiply_add, store
 from scorescope.posterior.windows import BLOCKS_AT_A_TIME, Part, Window, WindowPass
 from scorescope.posterior.workers import in_parallel
 
@@ -57,8 +57,8 @@ def _weighted_patches(walk: WindowPass, part: Part) -> list[Floats]:
     sizes = [channels * window.height * window.width for window in walk.windows]
     totals = [np.zeros((math.prod(grid), size)) for grid, size in zip(walk.grids, sizes, strict=True)]
     most = max(math.prod(grid) for grid in walk.grids)
-    weights = np.empty(BLOCKS_AT_A_TIME * most * LANES, dtype=np.float32)
-    lanes = np.empty(max(sizes) * LANES, dtype=np.float32)
+    weights = aligned(BLOCKS_AT_A_TIME * most * LANES)
+    lanes = aligned(max(sizes) * LANES)
     for row, blocks, count, chosen, _, work in walk.chosen(part):
         question, maxima, reciprocals = walk.questions[row], part.maxima[row], part.sums[row]
         _window_weights(blocks, count, chosen, question, maxima, reciprocals, weights, work)

@@ -7,6 +7,7 @@ with any number of processes, up to rounding. Without a process group there is o
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from scorescope.data.images import ImageSet
+from scorescope.foundation.processes import check_agreement, process_count, process_index
+
+__all__ = [
+    "check_same_images",
+    "from_first",
+    "gather",
+    "merge_maxima",
+    "merge_normalizers",
+    "merge_sums",
+    "own_part",
+    "process_count",
+    "process_index",
+]
+
 Floats = npt.NDArray[np.float64]
-
-
-def process_count() -> int:
-    """How many processes share the work; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def process_index() -> int:
-    """Which of them this is, from 0."""
-    return dist.get_rank() if process_count() > 1 else 0
+# Images that are compared among processes, evenly spread.
+COMPARED = 64
 
 
 def own_part(count: int, multiple: int = 1) -> tuple[int, int]:
@@ -66,9 +74,10 @@ def gather(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """The arrays of all processes, in their order; of the same shape in each."""
     if process_count() == 1:
         return [values]
-    stacked = np.zeros((process_count(), *values.shape), dtype=values.dtype)
-    stacked[process_index()] = values
-    return list(merge_sums(stacked))
+    own = _to_device(values)
+    found = [torch.empty_like(own) for _ in range(process_count())]
+    dist.all_gather(found, own)
+    return [part.cpu().numpy() for part in found]
 
 
 def from_first(values: Tensor) -> Tensor:
@@ -80,9 +89,28 @@ def from_first(values: Tensor) -> Tensor:
     return copy
 
 
+def check_same_images(images: ImageSet) -> None:
+    """Raise UserError, in every process, if they do not all have the same training images before them.
+
+    Compares number, shape and some of the images themselves: a host with another version of a store would otherwise
+    contribute its part of another posterior, and nobody would notice.
+    """
+    if process_count() == 1:
+        return
+    rows = np.unique(np.linspace(0, len(images) - 1, COMPARED).round().astype(np.int64))
+    digest = hashlib.sha256(np.ascontiguousarray(images.take(rows)).data).hexdigest()[:12]
+    words = f"{len(images)} images of shape {images.image_shape} with checksum {digest}"
+    check_agreement(words, f"as {images.name}")
+
+
 def _reduced(values: npt.NDArray[Any], operation: Any) -> npt.NDArray[Any]:
-    tensor = torch.from_numpy(np.array(values))
-    on_device = tensor.to(torch.device("cuda", torch.cuda.current_device())) if dist.get_backend() == "nccl" else tensor
-    dist.all_reduce(on_device, operation)
-    result: npt.NDArray[Any] = on_device.cpu().numpy()
+    tensor = _to_device(values)
+    dist.all_reduce(tensor, operation)
+    result: npt.NDArray[Any] = tensor.cpu().numpy()
     return result
+
+
+def _to_device(values: npt.NDArray[Any]) -> Tensor:
+    """A copy where the process group can reach it: a group that only has NCCL takes tensors on the device alone."""
+    tensor = torch.from_numpy(np.array(values))
+    return tensor.to(torch.device("cuda", torch.cuda.current_device())) if dist.get_backend() == "nccl" else tensor

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from scorescope.posterior.exponential import exp32
 from scorescope.posterior.vector import (
     LANES,
+    aligned,
     everywhere,
     exponential,
     largest_lane,
@@ -84,7 +85,7 @@ def work_for(shape: tuple[int, int, int], window: tuple[int, int, int, int]) -> 
     strips = -(-rows // strip)
     wide = -(-width // STRIP) * STRIP
     sizes = (height * STRIP, STRIP, strips * strip * width, columns * strip, rows * wide, GROUP * height * width)
-    return Work(*(np.empty(size * LANES, dtype=np.float32) for size in sizes))
+    return Work(*(aligned(size * LANES) for size in sizes))
 
 
 @nb.njit(nogil=True, cache=True)
