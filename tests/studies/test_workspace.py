@@ -4,7 +4,6 @@ import math
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ import pytest
 from scorescope.foundation import UserError
 from scorescope.studies import Results, open_run
 from scorescope.studies import workspace as workspace_module
-from scorescope.studies.workspace import available_device, cache_folder, first_difference
+from scorescope.studies.workspace import available_device, first_difference
 
 CHILD = """
 import sys, time
@@ -152,6 +151,13 @@ def test_a_refusal_before_the_first_cell_leaves_no_folder(tmp_path):
     with pytest.raises(UserError, match="no such data"), open_run(tmp_path / "run", "test", {}):
         raise UserError("no such data")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="no such data"), open_run(tmp_path / "runs" / "deep" / "run", "test", {}):
+        raise UserError("no such data")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(UserError, match="no such data"), open_run(tmp_path / "kept" / "run", "test", {}):
+        raise UserError("no such data")
+    assert (tmp_path / "kept").is_dir()
     with pytest.raises(UserError, match="disk"), open_run(tmp_path / "run", "test", {}) as workspace:
         workspace.computed("cell", lambda: 1)
         raise UserError("the disk is full")
@@ -178,12 +184,11 @@ def test_networks_are_found_by_what_they_are(tmp_path):
         assert not folder.parent.exists()
 
 
-def test_the_cache_follows_the_environment(tmp_path, monkeypatch):
+def test_the_cache_is_the_one_of_the_data_unless_another_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("SCORESCOPE_CACHE", str(tmp_path / "elsewhere"))
-    assert cache_folder() == tmp_path / "elsewhere"
-    assert cache_folder(tmp_path / "given") == tmp_path / "given"
-    monkeypatch.delenv("SCORESCOPE_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "scorescope"
+    for cache, expected in ((None, tmp_path / "elsewhere"), (tmp_path / "given", tmp_path / "given")):
+        with open_run(tmp_path / expected.name / "run", "test", {}, cache=cache) as workspace:
+            assert workspace.cache == expected
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", ""])

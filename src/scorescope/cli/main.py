@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -9,10 +11,17 @@ from collections.abc import Sequence
 import typer
 
 from scorescope.cli import data, listing, run
-from scorescope.foundation import UserError
+from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_space
+from scorescope.foundation.launch import Abandoned, Job
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+ALONE_BY_MISTAKE = (
+    "accelerate launch started one process, as it does on CPUs without --mpirun_hostfile; for several:"
+    " torchrun --nproc-per-node K -m scorescope …"
+)
+# Commands that several processes cannot share: the first one carries them out, and the others leave.
+ALONE = (["data"], ["list"])
 
 app = typer.Typer(
     name="scorescope",
@@ -35,28 +44,63 @@ app.add_typer(data.app, name="data")
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0, 2 for wrong input, 130 when interrupted, 1 for a bug.
 
-    ``--debug``, anywhere, shows the traceback.
+    ``--debug``, anywhere, shows the traceback. Under a launcher all processes run the command together; the first one
+    writes and prints, and a failure of any ends all with one line.
     """
     arguments = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in arguments
-    sys.exit(_run([word for word in arguments if word != "--debug"], debug))
-
-
-def _run(arguments: list[str], debug: bool) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        message = _sentence(error)
-        if message is None:
-            raise
-        print(f"scorescope: {message}", file=sys.stderr)
-        return 2
+        if launch.is_alone_by_mistake():
+            print(f"scorescope: {ALONE_BY_MISTAKE}", file=sys.stderr)
+        job = launch.meet()
+    except UserError as error:
+        print(f"scorescope: {_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Abandoned:
+        print(f"scorescope: {launch.ENDED_BY_LAUNCHER}", file=sys.stderr)
+        sys.exit(TERMINATED)
+    with contextlib.nullcontext() if job.first else contextlib.redirect_stdout(io.StringIO()):
+        code = _run(job, [word for word in arguments if word != "--debug"], debug)
+    job.exit(code)
+
+
+def _run(job: Job, arguments: list[str], debug: bool) -> int:
+    try:
+        job.join()
+        code = _called(arguments, job.first)
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    if code == INTERRUPTED:
-        print("scorescope: interrupted; the same command goes on where it was", file=sys.stderr)
+        ending = job.leave(INTERRUPTED, "interrupted; the same command goes on where it was")
+    except Abandoned:
+        ending = job.leave(TERMINATED, launch.ENDED_BY_LAUNCHER, maybe_another=True)
+    except Exception as error:
+        said = _sentence(error)
+        if said is not None:
+            ending = job.leave(2, said)
+        else:
+            bug = " ".join(f"{type(error).__name__}: {error}".split())
+            ending = job.leave(1, bug, maybe_another=True)
+        if debug or (said is None and ending.own):
+            traceback.print_exception(error)
+    else:
+        ending = job.leave(code, None)
+    if ending.line:
+        print(f"scorescope: {ending.line}", file=sys.stderr)
+    return ending.code
+
+
+def _called(arguments: list[str], first: bool) -> int:
+    """Carry out a command, as the first process or another; its exit code."""
+    if arguments[:1] not in ALONE:
+        code = app(arguments, standalone_mode=False)
+    elif first:
+        from scorescope.foundation.processes import working_alone
+
+        with working_alone():
+            code = app(arguments, standalone_mode=False)
+    else:
+        code = 0
+    if code == INTERRUPTED:  # the parser's own way of saying that it was
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

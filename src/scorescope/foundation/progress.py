@@ -9,16 +9,21 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from scorescope.foundation.launch import is_silent
+
 T = TypeVar("T")
 _display: Progress | None = None
 
 
 @contextlib.contextmanager
 def showing_progress() -> Iterator[None]:
-    """Show what `track` counts while the block runs, if standard error is a terminal; outside such a block it is silent."""
+    """Show what `track` counts while the block runs, if standard error is a terminal; outside such a block it is silent.
+
+    Of several processes only the first shows anything.
+    """
     global _display
     console = Console(stderr=True)
-    if _display is not None or not console.is_terminal:
+    if _display is not None or is_silent() or not console.is_terminal:
         yield
         return
     columns = (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from scorescope.foundation.processes import by_first
 from scorescope.report.page import write_report
 from scorescope.studies.base import C, Study
 from scorescope.studies.results import Results
@@ -37,6 +38,6 @@ def run_study(
         results.question = results.question or study.question
         results.paper = results.paper or study.paper
         workspace.store(results)
-        write_report(results, workspace.folder)
+        by_first(lambda: write_report(results, workspace.folder))
         workspace.finish()
     return results

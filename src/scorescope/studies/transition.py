@@ -7,8 +7,10 @@ those of a larger one.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pydantic
@@ -17,14 +19,17 @@ from scorescope.data import DataSplit, load_images
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
 from scorescope.foundation import UserError, new_folder
+from scorescope.foundation.processes import by_first
 from scorescope.networks import NetworkConfig, architectures
+from scorescope.posterior.processes import check_same_images
 from scorescope.probes.memorization import RULE
 from scorescope.studies import sections
 from scorescope.studies.base import Study, study
 from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
 from scorescope.studies.results import Results, Verdict
 from scorescope.studies.workspace import Workspace
-from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
+from scorescope.training import Selection, TrainingConfig, TrainingJob
+from scorescope.training.divided import train_divided
 
 NETWORKS = ("A", "B")
 
@@ -98,6 +103,7 @@ class Transition(Study[TransitionConfig]):
     def run(self, config: TransitionConfig, workspace: Workspace) -> Results:
         """See `Study.run`."""
         images = load_images(config.data)
+        check_same_images(images.train)
         _check_sizes(config, images.train)
         measured = [self._measure(config, images, size, workspace) for size in config.sizes]
         return self._results(config, images, measured)
@@ -156,15 +162,18 @@ def train_pair(
         folder = workspace.network_folder(identity)
         jobs.append(TrainingJob(folder, network, images, how, selections[name]))
     size = jobs[0].images.stored
-    folders = train_networks(jobs, device=workspace.device, description=f"training two networks, N = {size}")
+    folders = train_divided(jobs, device=workspace.device, description=f"training two networks, N = {size}")
     networks = {}
     for name, folder in zip(training, folders, strict=True):
         networks[name] = NetworkDenoiser.open(folder, name).to(workspace.device)
-        copy = workspace.folder / "networks" / f"{name}-{size}"
-        if not copy.exists():
-            with new_folder(copy) as temporary:
-                shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        by_first(functools.partial(_keep_copy, folder, workspace.folder / "networks" / f"{name}-{size}"))
     return networks
+
+
+def _keep_copy(folder: Path, copy: Path) -> None:
+    if not copy.exists():
+        with new_folder(copy) as temporary:
+            shutil.copytree(folder, temporary, dirs_exist_ok=True)
 
 
 def _check_sizes(config: TransitionConfig, images: ImageSet) -> None:

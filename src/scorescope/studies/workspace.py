@@ -3,6 +3,9 @@
 A long study is made of *cells*. Each cell's value is stored when it is finished, so that a killed run goes on where it
 was. What a study gets is always the stored value, read back, so that a resumed run and an uninterrupted one agree.
 
+Several processes of one job work on the same run together. Process 0 alone owns the folder and writes; whether a cell is
+finished, and its value, the others have from it. So they need not see the folder at all.
+
 A value is any nesting of dicts with text keys, lists, NumPy arrays, tables (DataFrame), numbers, texts, booleans and None.
 """
 
@@ -26,8 +29,10 @@ import pandas as pd
 import pydantic
 import torch
 
+from scorescope.data import cache_folder
 from scorescope.foundation import UserError, new_folder
 from scorescope.foundation.files import write_text
+from scorescope.foundation.processes import by_first, from_all, process_count
 from scorescope.studies.environment import environment
 from scorescope.studies.results import Results
 from scorescope.studies.storage import (
@@ -74,21 +79,22 @@ class Workspace:
         return self.folder / "cells" / urllib.parse.quote(name, safe="=,+ ")
 
     def done(self, name: str) -> bool:
-        """Whether a cell is finished."""
-        return self.cell(name).is_dir()
+        """Whether a cell is finished. Several processes must ask this together."""
+        return by_first(self.cell(name).is_dir)
 
     def computed(self, name: str, function: Callable[[], Any]) -> Any:
         """The value of a cell: loaded if it is finished, else computed by `function()` and stored.
+
+        Several processes call this, and `function()`, together; all get the value that process 0 stored.
 
         Raises TypeError, and stores nothing, if the value holds something that this module's first lines do not list.
         """
         if not self.done(name):
             started = time.perf_counter()
             value = function()
-            self._store(name, value, time.perf_counter() - started)
-        record = read_json(self.cell(name) / "value.json")
-        self.timings[name] = record["seconds"]
-        return _Reader(self.cell(name)).decoded(record["value"])
+            by_first(lambda: self._store(name, value, time.perf_counter() - started))
+        self.timings[name], stored = by_first(lambda: self._load(name))
+        return stored
 
     def network_folder(self, key: Mapping[str, Any]) -> Path:
         """Where the cache keeps the network that `key` describes (settings, data fingerprint), there or not."""
@@ -99,13 +105,17 @@ class Workspace:
         """Write results into the run folder, with this run's settings, timings and environment."""
         results.config = self.config
         results.timings = {**self.timings, **results.timings}
-        results.environment = {**environment(self.device), **results.environment}
-        results.save(self.folder)
+        results.environment = {**environment(self.device), **_processes(), **results.environment}
+        by_first(lambda: results.save(self.folder))
 
     def finish(self) -> None:
         """Mark the run as finished and delete the cells, which only an unfinished run needs."""
-        write_text(self.folder / FINISHED_FILE, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
-        shutil.rmtree(self.folder / "cells", ignore_errors=True)
+
+        def mark() -> None:
+            write_text(self.folder / FINISHED_FILE, time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+            shutil.rmtree(self.folder / "cells", ignore_errors=True)
+
+        by_first(mark)
 
     def _store(self, name: str, value: Any, seconds: float) -> None:
         with new_folder(self.cell(name)) as folder:
@@ -114,6 +124,10 @@ class Workspace:
             if writer.arrays:
                 write_arrays(folder / "arrays.npz", writer.arrays)
             write_strict_json(folder / "value.json", record)
+
+    def _load(self, name: str) -> tuple[float, Any]:
+        record = read_json(self.cell(name) / "value.json")
+        return record["seconds"], _Reader(self.cell(name)).decoded(record["value"])
 
 
 @contextlib.contextmanager
@@ -127,7 +141,8 @@ def open_run(
 ) -> Iterator[Workspace]:
     """Make a run folder, or go on with an interrupted run of the same study with the same settings.
 
-    A run that is refused with a UserError before its first cell leaves no folder behind.
+    Several processes enter and leave together; process 0 makes and locks the folder. A run that is refused with a
+    UserError before its first cell leaves no folder behind.
 
     Args:
         folder: of the run.
@@ -144,24 +159,10 @@ def open_run(
     chosen_device = available_device(device)
     settings = strict(config.model_dump(mode="json") if isinstance(config, pydantic.BaseModel) else config)
     record = {"study": study, "config": settings}
-    _refuse_foreign(folder)
-    made = not folder.exists()
-    with _locked(folder):
-        try:
-            if (folder / CONFIG_FILE).exists():
-                _check_resumable(folder, record)
-            else:
-                write_strict_json(folder / CONFIG_FILE, record)
-            yield Workspace(folder, chosen_device, cache_folder(cache), study, settings)
-        except UserError:
-            if made and not (folder / "cells").exists():
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-def cache_folder(cache: Path | str | None = None) -> Path:
-    """The folder that all runs share: as given, else $SCORESCOPE_CACHE, else ``~/.cache/scorescope``."""
-    return Path(cache or os.environ.get("SCORESCOPE_CACHE") or Path.home() / ".cache" / "scorescope")
+    shared = Path(cache) if cache is not None else cache_folder()
+    with contextlib.ExitStack() as owned:
+        by_first(lambda: owned.enter_context(_owned(folder, record)))
+        yield Workspace(folder, chosen_device, shared, study, settings)
 
 
 def available_device(name: torch.device | str) -> torch.device:
@@ -211,6 +212,27 @@ def _check_resumable(folder: Path, record: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
+def _owned(folder: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Lock a run folder that is new or can be gone on with; if the run is refused at once, leave what was there before."""
+    _refuse_foreign(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _locked(folder):
+        try:
+            if (folder / CONFIG_FILE).exists():
+                _check_resumable(folder, record)
+            else:
+                write_strict_json(folder / CONFIG_FILE, record)
+            yield
+        except UserError:
+            if made and not (folder / "cells").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # another run has moved in beside this one
+                    for parent in made[1:]:
+                        parent.rmdir()
+            raise
+
+
+@contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Own the folder while the block runs; the lock goes with the process, however that ends."""
     try:
@@ -228,6 +250,14 @@ def _locked(folder: Path) -> Iterator[None]:
                 f"another process is working in {folder}: wait for it to end, or choose another folder with --out"
             ) from error
         yield
+
+
+def _processes() -> dict[str, str]:
+    """How many processes on how many nodes shared the work, if several did."""
+    if process_count() == 1:
+        return {}
+    nodes = len(set(from_all(os.environ.get("GROUP_RANK", "0"))))
+    return {"processes": f"{process_count()} on {nodes} {'host' if nodes == 1 else 'hosts'}"}
 
 
 class _Writer:

@@ -1,0 +1,114 @@
+"""Two and four processes, each with its part of the training images, find what one process finds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.distributed import job
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """What one process finds; it also compiles the kernels that the others then load."""
+    folder = tmp_path_factory.mktemp("single")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCORESCOPE_CACHE", str(folder / "cache"))
+        found = {"denoised": job.denoised(), "described": job.described(), "moments": job.moments()}
+        yield found | {"training": job.training(folder)}
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def jobs(single, tmp_path_factory):
+    """The folders of a job of two processes and one of four."""
+    folder = tmp_path_factory.mktemp("jobs")
+    folders = {count: folder / str(count) for count in (2, 4)}
+    for one in folders.values():
+        one.mkdir()
+    environment = os.environ | {"SCORESCOPE_CACHE": str(folder / "cache")}
+    environment |= {"PYTHONPATH": str(Path(job.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, job.__file__, *folders.values()], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return folders
+
+
+@pytest.fixture(params=[2, 4])
+def shared(request, jobs):
+    """The number of processes, and what they find together."""
+    return request.param, torch.load(jobs[request.param] / "found.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("kind", ["denoised", "described", "moments"])
+def test_shards_find_what_one_process_finds(single, shared, kind):
+    _, found = shared
+    assert set(found[kind]) == set(single[kind])
+    if kind == "denoised":
+        assert {name.split()[0] for name in found[kind]} == set(job.from_images())
+    for name, expected in single[kind].items():
+        np.testing.assert_allclose(found[kind][name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_every_process_has_the_same_bits(shared):
+    _, found = shared
+    assert found["agreements"]["largest difference between processes"] == 0
+
+
+def test_sums_of_integers_merge_without_rounding(single, shared):
+    for name in ("mean", "covariance mean", "covariance"):
+        assert np.array_equal(shared[1]["moments"][name], single["moments"][name]), name
+
+
+def test_processes_hear_what_the_first_decides(shared):
+    count, found = shared
+    seen = found["agreements"]
+    assert seen["by first"] == ["said by 0"] * count
+    assert seen["refusal"] == ["refused by 0"] * count
+    assert seen["count"] == [count] * count
+    assert seen["alone"] == [(1, (0, 100))] * count
+    assert seen["shared"] == [b"1234"] * count
+    assert seen["listed"] == [True] + [False] * (count - 1)
+    assert seen["gathered"] == [[[index, 7] for index in range(count)]] * count
+
+
+def test_normalizers_merge_also_from_processes_that_saw_nothing(shared):
+    count, found = shared
+    largest, sums = found["agreements"]["normalizers"][0]
+    assert largest == [count - 1, -np.inf, 1]
+    assert sums == pytest.approx([sum(np.exp(-step) for step in range(count)), 0, 1])
+
+
+def test_processes_with_other_data_are_refused_by_name(shared):
+    count, found = shared
+    seen = found["agreements"]
+    assert seen["same images"] == [""] * count
+    assert all("process 1 has" in said and "299 images" in said for said in seen["other images"])
+    assert seen["disagreement"] == ["" if count == 2 else seen["disagreement"][0]] * count
+    if count == 4:
+        assert "a count of 0, process 2 has 1" in seen["disagreement"][0]
+
+
+def test_a_run_belongs_to_process_0(shared):
+    count, found = shared
+    seen = found["cells"]
+    assert seen["values"] == [0] * count
+    assert seen["done"] == [True] * count
+    assert seen["refusals"] == ["no such data"] * count
+    assert seen["made"] == ["run-0"]
+
+
+def test_one_network_is_trained_by_two_processes(jobs, single):
+    seen = torch.load(jobs[2] / "found.pt", weights_only=False)["training"]
+    assert seen["losses"] == pytest.approx(
+        single["training"]["losses"], rel=0.1
+    )  # batch norm sees a share of the batch
+    assert len(set(seen["headlines"])) == 1
+    assert len(seen["headlines"]) == 2
+    assert seen["left"] == ["config.json", "figures", "network", "report.html", "results.json", "tables"]
