@@ -62,5 +62,5 @@ def test_what_cannot_be_built():
     with pytest.raises(UserError, match="not an orthogonal wavelet"):
         WaveletDenoiser(small, "bior2.2")
     pytest.importorskip("bm3d")
-    with pytest.raises(UserError, match="at least 8×8 pixels"):
+    with pytest.raises(UserError, match="at least 16×16 pixels"):
         BM3DDenoiser(small)

@@ -24,8 +24,8 @@ from scorescope.foundation import UserError
 
 Floats = npt.NDArray[np.float64]
 
-# BM3D compares blocks of 8×8 pixels.
-BLOCK = 8
+# BM3D compares blocks of 8×8 pixels; its package crashes on images of little more than one block.
+SMALLEST = 16
 
 
 class _OneByOne(Denoiser):
@@ -100,7 +100,7 @@ class BM3DDenoiser(_OneByOne):
         images: only their shape is used: one channel, or three (then luminance guides the matching).
 
     Raises:
-        UserError: the package is not installed; images smaller than a block of 8×8, or of two channels.
+        UserError: the package is not installed; images smaller than 16×16, or of two channels.
     """
 
     def __init__(self, images: ImageSet) -> None:
@@ -110,9 +110,9 @@ class BM3DDenoiser(_OneByOne):
                 "bm3d is not installed: pip install 'scorescope[bm3d]' (its licence allows non-commercial use only)"
             )
         channels, height, width = images.image_shape
-        if channels not in (1, 3) or min(height, width) < BLOCK:
+        if channels not in (1, 3) or min(height, width) < SMALLEST:
             raise UserError(
-                f"bm3d takes images of 1 or 3 channels and at least {BLOCK}×{BLOCK} pixels, found {images.image_shape}"
+                f"bm3d takes images of 1 or 3 channels and at least {SMALLEST}×{SMALLEST} pixels, found {images.image_shape}"
             )
 
     def estimate(self, noisy: Floats, sigma: float) -> Floats:

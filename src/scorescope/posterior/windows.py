@@ -157,7 +157,6 @@ class WindowPass:
         self.windows = windows
         _, height, width = images.image_shape
         self.grids = [window.count(height, width) for window in windows]
-        shrunk = noisy * (_PIXEL_SPREAD**2 / (_PIXEL_SPREAD**2 + sigma**2))[:, None]
         self.noisy, self.sigma = noisy, sigma
         shrunk = noisy * (_PIXEL_SPREAD**2 / (_PIXEL_SPREAD**2 + sigma**2))[:, None]
         near: Singles = shrunk.astype(np.float32)
