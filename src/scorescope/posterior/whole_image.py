@@ -96,17 +96,17 @@ class WholeImageSums:
         """Those of all processes together."""
         if process_count() == 1:
             return self
-        largest = merge_maxima(self.largest)
+        largest, top = merge_maxima(self.largest), self.top_logits.shape[1]
         share, fall = np.exp(self.largest - largest), _shift(self.largest, largest)
-        order_logits, order_indices = gather(self.top_logits), gather(self.top_indices)
-        return WholeImageSums(
-            largest,
-            merge_sums(share * self.weight),
-            merge_sums(share[:, None] * self.weighted_image),
-            merge_sums(share * (self.weighted_logit + fall * self.weight)),
-            merge_sums(share * self.weighted_norm),
-            *_largest(np.concatenate(order_logits, 1), np.concatenate(order_indices, 1), self.top_logits.shape[1]),
-        )
+        weighted_logit = self.weighted_logit + fall * self.weight
+        columns = [self.weight, weighted_logit, self.weighted_norm, self.weighted_image]
+        # One collective for all of them: its cost is in the asking.
+        found = merge_sums(share[:, None] * np.column_stack(columns))
+        top_logits, top_indices = self.top_logits, self.top_indices
+        if top:
+            logits, indices = np.concatenate(gather(top_logits), 1), np.concatenate(gather(top_indices), 1)
+            top_logits, top_indices = _largest(logits, indices, top)
+        return WholeImageSums(largest, found[:, 0], found[:, 3:], found[:, 1], found[:, 2], top_logits, top_indices)
 
 
 class WholeImagePosterior:
