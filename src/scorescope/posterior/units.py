@@ -7,8 +7,11 @@ Posterior weights depend on ratios of distances to σ only, hence are the same i
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from scorescope.data.images import Pixels
@@ -38,5 +41,23 @@ def from_levels(levels: Floats) -> Floats:
 
 def centred(pixels: Pixels) -> npt.NDArray[np.int8]:
     """Bytes u as int8 ``u − 128``, always a contiguous copy of the same shape."""
+    target = np.empty(pixels.shape, dtype=np.int8)
+    centre(pixels, target)
+    return target
+
+
+def centre(pixels: Pixels, target: npt.NDArray[np.int8]) -> None:
+    """Write ``u − 128`` of bytes u into an int8 array of the same shape."""
     # Flipping the top bit subtracts 128 in two's complement.
-    return np.ascontiguousarray(np.bitwise_xor(pixels, np.uint8(128))).view(np.int8)
+    goal = target.view(np.uint8)
+    if pixels.flags.c_contiguous and goal.flags.c_contiguous:
+        # PyTorch's threads, which multiply what is written here, are awake; others would have to wait for a processor.
+        torch.bitwise_xor(_readable(pixels), 128, out=torch.from_numpy(goal))
+    else:
+        np.bitwise_xor(pixels, np.uint8(128), out=goal)
+
+
+def _readable(pixels: Pixels) -> Tensor:
+    """A tensor over contiguous bytes that may be mapped read-only: PyTorch knows no such thing, so it must only be read."""
+    address = (ctypes.c_uint8 * pixels.size).from_address(pixels.ctypes.data)
+    return torch.frombuffer(address, dtype=torch.uint8).reshape(pixels.shape)

@@ -21,7 +21,7 @@ from scorescope.posterior import whole_image_kernels as kernels
 from scorescope.posterior.accumulator import Accumulator
 from scorescope.posterior.integer_product import from_digits, integer_product, to_digits
 from scorescope.posterior.processes import gather, merge_maxima, merge_sums, own_part, process_count
-from scorescope.posterior.units import LEVELS_PER_UNIT, centred, from_levels
+from scorescope.posterior.units import LEVELS_PER_UNIT, centre, from_levels
 from scorescope.posterior.workers import in_parallel, worker_count
 
 Floats = npt.NDArray[np.float64]
@@ -207,12 +207,15 @@ class WholeImagePosterior:
         return np.asarray(products)
 
     def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.int8]]]:
-        """This process's training images as (index of the first, centred bytes (n, d))."""
+        """This process's training images as (index of the first, centred bytes (n, d)); valid until the next."""
         first, last = own_part(len(self.images))
         size = max(64, CHUNK_BYTES // self.dimension)
+        room = np.empty((min(size, last - first), *self.images.image_shape), dtype=np.int8)
         for start in range(first, last, size):
             pixels = self.images.read(start, min(start + size, last))
-            yield start, centred(pixels).reshape(len(pixels), self.dimension)
+            chunk = room[: len(pixels)]
+            centre(pixels, chunk)
+            yield start, chunk.reshape(len(pixels), self.dimension)
 
     def _add_chunk(
         self,
