@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scorescope import report
-from scorescope.app.models import checkpoint_in
+from scorescope.app.models import ModelChoice
 from scorescope.app.plugins import load_plugins
 from scorescope.data import cache_folder
 from scorescope.data.fashion_mnist import DEBIAN_FOLDER
@@ -85,7 +85,7 @@ def demo(
 
 
 def explain(
-    model: Path,
+    model: ModelChoice,
     data: str,
     held_out: str | None,
     preset: str,
@@ -96,8 +96,16 @@ def explain(
     plugins: Sequence[Path],
 ) -> FinishedRun:
     """The main job on a user's model and its training images."""
-    folder = out or Path("runs") / f"explain-{model.name}"
-    settings = {"model": str(checkpoint_in(model)), "data": data, "held_out": held_out, "measurement": {"seed": seed}}
+    folder = out or Path("runs") / f"explain-{model.path.name}"
+    settings = {
+        "model": str(model.path),
+        "architecture": model.architecture,
+        "arguments": model.arguments,
+        "class_label": model.class_label,
+        "data": data,
+        "held_out": held_out,
+        "measurement": {"seed": seed},
+    }
     return reproduce("main/explain", preset, folder, device, overrides, plugins, **settings)
 
 

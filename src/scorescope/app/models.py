@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from scorescope.data import ImageSet
 from scorescope.denoisers import Denoiser, NetworkDenoiser, denoisers
+from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.studies.train import CHECKPOINT
+from scorescope.networks import arguments_from, open_checkpoint
 
 NETWORK = "network:"
 
 
-def open_denoiser(word: str, images: ImageSet, device: torch.device) -> Denoiser:
-    """A registered denoiser of these training images, or the network of ``network:PATH``.
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the options about a model said.
+
+    Attributes:
+        path: the checkpoint, of any kind.
+        architecture: name of its architecture, for state dictionaries; None to read it off the parameters' names.
+        arguments: what cannot be read off a state dictionary, by name.
+        class_label: the class that all images are to be of; None for no class.
+    """
+
+    path: Path
+    architecture: str | None
+    arguments: dict[str, Any]
+    class_label: int | None
+
+    @classmethod
+    def of(
+        cls, path: Path, arch: str | None = None, arch_arg: Sequence[str] | None = None, class_label: int | None = None
+    ) -> ModelChoice:
+        """From the words of a command line. Raises UserError for an argument that is not NAME=VALUE."""
+        return cls(path, arch, arguments_from(arch_arg or []), class_label)
+
+
+def open_denoiser(choice: str | ModelChoice, images: ImageSet, device: torch.device) -> tuple[Denoiser, str]:
+    """A registered denoiser of these training images, or a network; and a sentence that says what it is.
 
     Raises UserError for an unknown name, a checkpoint that cannot be opened, or images that do not fit it.
     """
-    if not word.startswith(NETWORK):
-        return denoisers[word].build(images)
-    return open_network(Path(word.removeprefix(NETWORK)), device, images)
+    if isinstance(choice, ModelChoice):
+        return open_network(choice, device, images)
+    return denoisers[choice].build(images), f"{choice} of {images.name}."
 
 
-def open_network(folder: Path, device: torch.device, images: ImageSet | None = None) -> NetworkDenoiser:
-    """A checkpoint on a device. Raises UserError if it cannot be opened or takes other images than these."""
-    folder = checkpoint_in(folder)
-    network = NetworkDenoiser.open(folder).to(device)
+def open_network(
+    choice: ModelChoice, device: torch.device, images: ImageSet | None = None
+) -> tuple[NetworkDenoiser, str]:
+    """A checkpoint on a device, and a sentence that says what was opened and what was assumed.
+
+    Raises UserError if it cannot be opened or takes other images than these.
+    """
+    opened = open_checkpoint(
+        choice.path, choice.architecture, choice.arguments, sides=images.image_shape[1:] if images is not None else None
+    )
+    network = denoiser_of(opened, choice.path.name, choice.class_label).to(device)
     if images is not None and network.image_shape != images.image_shape:
         raise UserError(
-            f"{folder} takes images of {shape_words(network.image_shape)}, {images.name} holds"
+            f"{choice.path} takes images of {shape_words(network.image_shape)}, {images.name} holds"
             f" {shape_words(images.image_shape)}: import the data with --size and --grey or --color to fit"
         )
-    return network
-
-
-def checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a path means: itself, or the ``network/`` of a training run's folder."""
-    return path / CHECKPOINT if (path / CHECKPOINT).is_dir() else path
+    return network, opened.origin
 
 
 def shape_words(image_shape: tuple[int, int, int]) -> str:

@@ -8,32 +8,63 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scorescope.app.models import open_denoiser, open_network
+from scorescope.app.models import NETWORK, ModelChoice, open_denoiser, open_network
 from scorescope.app.plugins import load_plugins
 from scorescope.data import load_images
-from scorescope.foundation import new_file
+from scorescope.foundation import UserError, new_file
+from scorescope.foundation.processes import by_first
 from scorescope.noise import add_noise, check_sigmas
+from scorescope.posterior.processes import check_same_images
 from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples
 from scorescope.studies.pictures import grid, strip
 from scorescope.studies.workspace import available_device
 
 
-def sample(model: Path, out: Path, count: int, seed: int, device: str) -> str:
+def sample(model: ModelChoice, out: Path, count: int, seed: int, device: str) -> str:
     """Draw samples of a network into a PNG file."""
-    network = open_network(model, available_device(device))
+    network, origin = open_network(model, available_device(device))
     samples, converged = draw_samples(network, count, 0.0, MeasurementConfig(seed=seed))
     _write(out, strip(samples.numpy()).png())
-    return f"{count} samples of {model.name}, {converged:.0%} converged: {out}"
+    return f"{origin}\n{count} samples of {network.name}, {converged:.0%} converged: {out}"
+
+
+def chosen_denoiser(
+    denoiser: str | None, model: Path | None, arch: str | None, arch_arg: Sequence[str] | None, class_label: int | None
+) -> str | ModelChoice:
+    """A registered name or a network, from the options that name one of them.
+
+    Raises UserError if neither or both are named, or if something is said of a network where there is none.
+    """
+    if (denoiser is None) == (model is None):
+        raise UserError("give one of --denoiser NAME (see scorescope list denoisers) and --model PATH")
+    if denoiser is not None and denoiser.startswith(NETWORK):
+        model, denoiser = Path(denoiser.removeprefix(NETWORK)), None
+    if model is not None:
+        return ModelChoice.of(model, arch, arch_arg, class_label)
+    if arch is not None or arch_arg or class_label is not None:
+        raise UserError(
+            f"--arch, --arch-arg and --class-label are about a network, and {denoiser} is none: leave them out"
+        )
+    return str(denoiser)
 
 
 def denoise(
-    word: str, data: str, sigma: float, out: Path, count: int, seed: int, device: str, plugins: Sequence[Path]
+    choice: str | ModelChoice,
+    data: str,
+    sigma: float,
+    out: Path,
+    count: int,
+    seed: int,
+    device: str,
+    plugins: Sequence[Path],
 ) -> str:
     """Noise and denoise images of a data set, and write them side by side into a PNG file."""
     check_sigmas([sigma])
     load_plugins(plugins)
     images = load_images(data)
-    denoiser = open_denoiser(word, images.train, available_device(device))
+    check_same_images(images.train)
+    denoiser, origin = open_denoiser(choice, images.train, available_device(device))
+    word = choice if isinstance(choice, str) else choice.path.name
     clean = chosen(images.test or images.train, count, seed)
     noisy = add_noise(clean, sigma, torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -41,9 +72,14 @@ def denoise(
     error = 10 * np.log10(4 / (denoised - clean).square().mean().item())
     rows = np.stack([clean.numpy(), noisy.numpy(), denoised.cpu().numpy()])
     _write(out, grid(rows, row_labels=["clean", f"noisy, σ = {sigma:g}", word]).png())
-    return f"{word} at σ = {sigma:g}: PSNR {error:.2f} dB over {count} images: {out}"
+    return f"{origin}\n{word} at σ = {sigma:g}: PSNR {error:.2f} dB over {count} images: {out}"
 
 
 def _write(path: Path, content: bytes) -> None:
-    with new_file(path) as temporary:
-        temporary.write_bytes(content)
+    """Write a file, once if several processes computed its content together."""
+
+    def write() -> None:
+        with new_file(path) as temporary:
+            temporary.write_bytes(content)
+
+    by_first(write)

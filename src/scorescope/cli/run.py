@@ -16,7 +16,16 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with denoisers of your own")]
 Data = Annotated[str, typer.Option(help="a store, or the name of a built-in data set")]
-Model = Annotated[Path, typer.Option(help="checkpoint folder")]
+CHECKPOINT_HELP = "checkpoint: a scorescope folder, EDM .pkl, .pt, .pth or .safetensors state dict, or diffusers folder"
+Model = Annotated[Path, typer.Option(help=CHECKPOINT_HELP)]
+Arch = Annotated[str | None, typer.Option(help="architecture of a state dict, if its names do not decide it")]
+ArchArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", help="what a state dict does not say: num_heads, image_size, preconditioning, …"
+    ),
+]
+ClassLabel = Annotated[int | None, typer.Option(min=0, help="class of all images, for a network conditional on it")]
 
 
 def demo(
@@ -42,6 +51,9 @@ def demo(
 def explain(
     model: Model,
     data: Data,
+    arch: Arch = None,
+    arch_arg: ArchArg = None,
+    class_label: ClassLabel = None,
     held_out: Annotated[str | None, typer.Option(help="store of images that the model was not trained on")] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper")] = "small",
     out: Out = None,
@@ -53,9 +65,11 @@ def explain(
 ) -> None:
     """Say of a model and its training images whether it memorizes, and which mechanism explains it."""
     from scorescope.app import main_job
+    from scorescope.app.models import ModelChoice
 
+    choice = ModelChoice.of(model, arch, arch_arg, class_label)
     with showing_progress():
-        run = main_job.explain(model, data, held_out, preset, out, seed, device, settings or [], plugin or [])
+        run = main_job.explain(choice, data, held_out, preset, out, seed, device, settings or [], plugin or [])
     run.show(as_json)
 
 
@@ -104,23 +118,34 @@ def train(
 def sample(
     model: Model,
     out: Annotated[Path, typer.Option(help="PNG file to write")],
+    arch: Arch = None,
+    arch_arg: ArchArg = None,
+    class_label: ClassLabel = None,
     count: Annotated[int, typer.Option(min=1, help="how many samples")] = 16,
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
     """Draw samples of a network into one picture."""
     from scorescope.app import networks
+    from scorescope.app.models import ModelChoice
 
+    choice = ModelChoice.of(model, arch, arch_arg, class_label)
     with showing_progress():
-        line = networks.sample(model, out, count, seed, device)
-    print(line)
+        said = networks.sample(choice, out, count, seed, device)
+    print(said)
 
 
 def denoise(
-    denoiser: Annotated[str, typer.Option(help="a name from scorescope list denoisers, or network:PATH")],
     data: Data,
     sigma: Annotated[float, typer.Option(help="standard deviation of the noise, for images in [-1, 1]")],
     out: Annotated[Path, typer.Option(help="PNG file to write: clean, noisy, denoised")],
+    denoiser: Annotated[
+        str | None, typer.Option(help="a name from scorescope list denoisers, or network:PATH, instead of --model")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
+    arch: Arch = None,
+    arch_arg: ArchArg = None,
+    class_label: ClassLabel = None,
     count: Annotated[int, typer.Option(min=1, help="how many images")] = 8,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -129,6 +154,7 @@ def denoise(
     """Add noise to images of a data set and take it away again with one denoiser."""
     from scorescope.app import networks
 
+    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
     with showing_progress():
-        line = networks.denoise(denoiser, data, sigma, out, count, seed, device, plugin or [])
-    print(line)
+        said = networks.denoise(choice, data, sigma, out, count, seed, device, plugin or [])
+    print(said)

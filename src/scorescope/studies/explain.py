@@ -9,8 +9,10 @@ import pydantic
 
 from scorescope.data import DataSplit, load_images
 from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
+from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.networks import load_network
+from scorescope.networks import open_checkpoint
+from scorescope.posterior.processes import check_same_images
 from scorescope.studies import sections
 from scorescope.studies.base import Study, study
 from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
@@ -24,7 +26,10 @@ class ExplainConfig(pydantic.BaseModel):
     """Settings of the study of one model.
 
     Attributes:
-        model: checkpoint folder.
+        model: checkpoint of any kind that `scorescope.networks.open_checkpoint` opens.
+        architecture: of a state dictionary; by default its parameters' names decide.
+        arguments: what a state dictionary does not say, by name.
+        class_label: the class that the model is asked for; None for none.
         data: the images it was trained on: a store, or the name of a built-in data set.
         held_out: images that it was not trained on; the data set's own test images by default, if it has any.
         measurement: how much is measured.
@@ -34,6 +39,9 @@ class ExplainConfig(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     model: str = ""
+    architecture: str | None = None
+    arguments: dict[str, Any] = {}
+    class_label: int | None = None
     data: str = ""
     held_out: str | None = None
     measurement: MeasurementConfig = MeasurementConfig()
@@ -71,12 +79,16 @@ class Explain(Study[ExplainConfig]):
         """See `Study.run`. Raises UserError if the model cannot be opened or takes other images."""
         if not config.model or not config.data:
             raise UserError("this study takes a model and its training images: scorescope explain --model M --data D")
-        network = NetworkDenoiser.open(config.model, "network").to(workspace.device)
         images = load_images(config.data)
+        opened = open_checkpoint(
+            config.model, config.architecture, config.arguments, sides=images.train.image_shape[1:]
+        )
+        network = denoiser_of(opened, "network", config.class_label).to(workspace.device)
         if config.held_out is not None:
             images = DataSplit(images.train, load_images(config.held_out).train)
         _check_fit(network, images, config.model)
-        images, provenance = _own_training_images(config.model, images)
+        images, provenance = _own_training_images(opened.config.training, images)
+        check_same_images(images.train)
         subject = Subject(
             networks={"network": network},
             training={"network": images.train},
@@ -85,7 +97,9 @@ class Explain(Study[ExplainConfig]):
             mechanisms=mechanisms_of(images.train, config.mechanisms),
         )
         measured = measure("the model", subject, config.measurement, workspace)
-        return self._results(config, images, measured, provenance)
+        results = self._results(config, images, measured, provenance)
+        results.methods["Model"] = opened.origin
+        return results
 
     def _results(self, config: ExplainConfig, images: DataSplit, measured: Measured, provenance: str) -> Results:
         verdict = measured.evidence.verdict()
@@ -110,9 +124,8 @@ class Explain(Study[ExplainConfig]):
         return results
 
 
-def _own_training_images(model: str, images: DataSplit) -> tuple[DataSplit, str]:
+def _own_training_images(record: Mapping[str, Any], images: DataSplit) -> tuple[DataSplit, str]:
     """The part of the data that the checkpoint says it was trained on, and what is known of that, in words."""
-    record = load_network(model)[1].training
     recorded = record.get("selection")
     if recorded and recorded["total"] == images.train.stored:
         chosen = Selection.model_validate(recorded).choose(images.train)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import zipfile
@@ -261,9 +262,24 @@ def test_refusals_name_the_reason_in_one_line_and_execute_nothing(tmp_path, warm
     assert ":" in message
 
 
+def test_the_checkpoint_of_a_training_script_opens_without_its_optimizer(tmp_path):
+    network = unet()
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 1, 8, 8)).sum().backward()
+    optimizer.step()
+    parts = {"model": network.state_dict(), "opt": optimizer.state_dict(), "args": argparse.Namespace(lr=1e-3)}
+    torch.save(parts, tmp_path / "0010000.pt")
+    opened = open_checkpoint(tmp_path / "0010000.pt", sides=(8, 8))
+    assert "its entry 'model' (not opt, args)" in opened.origin
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("google/ddpm-cifar10-32", "names on a hub are not looked up"), ("nowhere.pkl", "no such checkpoint")],
+    [
+        ("x" * 5000, "cannot be read"),
+        ("google/ddpm-cifar10-32", "names on a hub are not looked up"),
+        ("nowhere.pkl", "no such checkpoint"),
+    ],
 )
 def test_paths_that_do_not_exist(path, said):
     with pytest.raises(UserError, match=said):

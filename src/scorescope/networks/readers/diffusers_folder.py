@@ -142,8 +142,12 @@ def read_diffusers_folder(folder: Path, budget: Budget) -> DiffusersNetwork:
 def _unet_class() -> Callable[..., nn.Module]:
     if importlib.util.find_spec("diffusers") is None:
         raise UserError("it is a diffusers folder, which needs the package: pip install 'scorescope[diffusers]'")
-    from diffusers import UNet2DModel
-
+    try:
+        from diffusers import UNet2DModel
+    except (ImportError, RuntimeError) as error:  # the package reports what it lacks itself as either
+        raise UserError(
+            f"the installed diffusers cannot be imported ({str(error)[:150]}): pip install 'scorescope[diffusers]' again"
+        ) from error
     model: Callable[..., nn.Module] = UNet2DModel
     return model
 

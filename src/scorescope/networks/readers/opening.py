@@ -105,6 +105,8 @@ def open_checkpoint(
     except UserError as error:
         said = str(error)
         raise UserError(said if said.startswith(str(path)) else f"{path} was not opened: {said}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
 def _open_folder(path: Path, architecture: str | None, given: dict[str, Any]) -> OpenedNetwork:
