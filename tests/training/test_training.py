@@ -1,11 +1,5 @@
 """Training is the mathematics it says it is, learns, and survives being killed."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -63,41 +57,6 @@ def test_networks_trained_side_by_side_are_those_trained_alone(digits, tmp_path)
     together, alone = (load_file(tmp_path / name / "network.safetensors") for name in ("b", "alone"))
     for key in alone:
         assert torch.allclose(together[key], alone[key], rtol=1e-3, atol=1e-5), key
-
-
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from sklearn.datasets import load_digits
-import numpy as np
-from scorescope.data.images import ImageSet
-from scorescope.networks import NetworkConfig
-from scorescope.training import Objective, TrainingConfig, TrainingJob, train_networks
-torch.set_num_threads(1)
-pixels = np.round(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]
-network = NetworkConfig.model_validate_json(sys.argv[2])
-config = TrainingConfig(steps=int(sys.argv[3]), batch=16)
-train_networks([TrainingJob(Path(sys.argv[1]), network, ImageSet(pixels), config)], save_every=10)
-"""
-
-
-def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), NETWORK.model_dump_json(), "600"])
-
-    assert start(tmp_path / "whole").wait() == 0
-    process = start(tmp_path / "killed")
-    saved = tmp_path / "killed.training.safetensors"
-    while not saved.exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert saved.exists(), "the run was over before it could be killed"
-    assert not (tmp_path / "killed").exists()
-    assert start(tmp_path / "killed").wait() == 0
-    whole, resumed = (load_file(tmp_path / name / "network.safetensors") for name in ("whole", "killed"))
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert sorted(os.listdir(tmp_path)) == ["killed", "whole"]
 
 
 def test_a_finished_job_is_not_trained_again(digits, tmp_path):

@@ -5,29 +5,42 @@ The run folder holds the checkpoint in ``network/``, which every command that ta
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import pandas as pd
 import pydantic
-import torch
-from torch import nn
 
 from scorescope.data import ImageSet, load_images
 from scorescope.denoisers import NetworkDenoiser
+from scorescope.foundation import UserError
+from scorescope.foundation.launch import is_launched
+from scorescope.foundation.processes import from_all
 from scorescope.networks import NetworkConfig, architectures, load_network
-from scorescope.probes.errors import denoising_psnr
-from scorescope.studies import charts, palette, pictures, sections
+from scorescope.studies import pictures, sections
 from scorescope.studies.base import Study, study
-from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples
 from scorescope.studies.results import Results
+from scorescope.studies.training_progress import Watch, training_curves
 from scorescope.studies.workspace import Workspace
 from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
-from scorescope.training.accelerated import is_launched, open_accelerator
+from scorescope.training.accelerated import open_accelerator
+from scorescope.training.usual import usual_training
 
 CHECKPOINT = "network"
 SHARES = ("a", "b")
+# Over what fits the images: the sizes that the papers train, on images of 32×32 where they train several.
+PUBLISHED: Mapping[str, Mapping[str, Any]] = {
+    "unet": {"width": 64},
+    "bf-cnn": {"width": 64, "layers": 21},
+    "ddpm++": {"model_channels": 128, "channel_mult": [2, 2, 2], "num_blocks": 4, "dropout": 0.13},
+    "ddpm++-no-attention": {"model_channels": 128, "channel_mult": [2, 2, 2], "num_blocks": 4, "dropout": 0.13},
+    "ncsn++": {"model_channels": 128, "channel_mult": [2, 2, 2], "num_blocks": 4, "dropout": 0.13},
+    "adm": {"model_channels": 192, "channel_mult": [1, 2, 3], "num_blocks": 3, "dropout": 0.1},
+    "dit": {"patch_size": 2, "hidden_size": 384, "depth": 12, "num_heads": 6},
+    "u-vit": {"patch_size": 2, "embed_dim": 512, "depth": 12, "num_heads": 8},
+    "mlp": {"width": 1024, "depth": 6},
+}
 
 
 class TrainConfig(pydantic.BaseModel):
@@ -35,29 +48,34 @@ class TrainConfig(pydantic.BaseModel):
 
     Attributes:
         data: a store, or the name of a built-in data set.
-        size: number of training images; None for all of them, undivided.
-        split: which of two disjoint halves they come from.
+        size: number of training images; None for all of them, or all of one half.
+        split: which of two disjoint halves they come from; None for the first half, or for undivided images without a size.
         split_seed: of the halves; equal seeds give equal halves, and a small size is the beginning of a larger one.
         architecture: name in `scorescope list networks`.
+        published: whether the network has the size of its paper; else a small one that trains on a CPU.
         arguments: of the architecture, where they are not to be those that fit the images.
+        classes: whether the network is told the classes of the images.
         preconditioning: how its output becomes a denoised image; the architecture's usual one by default.
-        training: how it is trained.
+        training: how it is trained; what is not said is what is usual for the preconditioning.
         mixed_precision: ``bf16`` or ``fp16``; None for float32.
         tracker: where accelerate sends the loss as well: ``tensorboard``, ``wandb`` and the like; None for nowhere.
         observe_every: steps between measurements of the PSNR on training and test images.
         observe_images: images of each kind that they are averaged over.
         observe_sigmas: noise levels that they are averaged over.
         samples: drawn at the end.
+        sample_times: how many times a few samples are drawn, from the same noise, the last time at the end.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     data: str = "fashion-mnist"
     size: pydantic.PositiveInt | None = None
-    split: Literal["a", "b"] = "a"
+    split: Literal["a", "b"] | None = None
     split_seed: int = pydantic.Field(0, ge=0)
     architecture: str = "unet"
+    published: bool = False
     arguments: dict[str, Any] = {}
+    classes: bool = False
     preconditioning: str | None = None
     training: TrainingConfig = TrainingConfig()
     mixed_precision: Literal["bf16", "fp16"] | None = None
@@ -66,6 +84,18 @@ class TrainConfig(pydantic.BaseModel):
     observe_images: int = pydantic.Field(64, ge=1)
     observe_sigmas: tuple[pydantic.PositiveFloat, ...] = (0.1, 0.5)
     samples: int = pydantic.Field(32, ge=1)
+    sample_times: int = pydantic.Field(5, ge=1)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _usual_training(cls, values: Any) -> Any:
+        """What is not said of the training is what the network is usually trained on."""
+        if not isinstance(values, Mapping) or isinstance(values.get("training"), TrainingConfig):
+            return values
+        entry = architectures[values.get("architecture", cls.model_fields["architecture"].default)]
+        usual, said = usual_training(values.get("preconditioning") or entry.preconditioning), values.get("training", {})
+        objective = usual["objective"] | dict(said.get("objective", {}))
+        return {**values, "training": usual | dict(said) | {"objective": objective}}
 
 
 @study
@@ -80,59 +110,37 @@ class Train(Study[TrainConfig]):
         "tiny": {
             "data": "digits",
             "size": 100,
-            "arguments": {"width": 8},
             "training": {"steps": 60, "batch": 16},
             "observe_every": 20,
             "samples": 8,
         },
-        "small": {"arguments": {"width": 16}},
-        "paper": {"training": {"steps": 50_000, "batch": 512, "learning_rate": 1e-3}, "observe_every": 1000},
+        "small": {},
+        "paper": {
+            "published": True,
+            "training": {"steps": 50_000, "batch": 512, "learning_rate": 1e-3, "ema_decay": 0.9995},
+            "observe_every": 1000,
+        },
     }
 
     def run(self, config: TrainConfig, workspace: Workspace) -> Results:
         """See `Study.run`. The training itself goes on where it was, whatever interrupted it."""
         data = load_images(config.data)
-        selection, images = None, data.train
-        if config.size is not None:
-            share = SHARES.index(config.split)
-            selection = Selection(total=images.stored, size=config.size, share=share, seed=config.split_seed)
-            images = selection.choose(images)
+        selection, images = training_images(config, data.train)
         network = network_for(config, images)
+        watch = Watch(config, network, {"train": images, "test": data.test}, workspace)
         job = TrainingJob(
-            workspace.folder / CHECKPOINT,
-            network,
-            images,
-            config.training,
-            selection,
-            lambda module, _: self._observe(config, network, module, images, data.test, workspace.device),
-            config.observe_every,
+            workspace.folder / CHECKPOINT, network, images, config.training, selection, watch, config.observe_every
         )
+        _check_visible(workspace.folder)
         accelerator = None
         if config.mixed_precision or config.tracker or is_launched():
             accelerator = open_accelerator(workspace.device, config.mixed_precision, config.tracker, workspace.folder)
         train_networks(
             [job], device=workspace.device, description=f"training {config.architecture}", accelerator=accelerator
         )
-        return self._results(config, images, workspace)
+        return self._results(config, images, watch, workspace)
 
-    def _observe(
-        self,
-        config: TrainConfig,
-        network: NetworkConfig,
-        module: nn.Module,
-        train: ImageSet,
-        test: ImageSet | None,
-        device: torch.device,
-    ) -> dict[str, float]:
-        denoiser = NetworkDenoiser(module, network.preconditioning, network.image_shape, network.sigma_range)
-        found = {}
-        for name, images in {"train": train, "test": test}.items():
-            if images is not None:
-                clean = chosen(images, config.observe_images, 0).to(device)
-                found[f"{name} PSNR"] = float(denoising_psnr(denoiser, clean, config.observe_sigmas, 0).mean())
-        return found
-
-    def _results(self, config: TrainConfig, images: ImageSet, workspace: Workspace) -> Results:
+    def _results(self, config: TrainConfig, images: ImageSet, watch: Watch, workspace: Workspace) -> Results:
         folder = workspace.folder / CHECKPOINT
         record = load_network(folder)[1].training
         network = NetworkDenoiser.open(folder).to(workspace.device)
@@ -143,15 +151,15 @@ class Train(Study[TrainConfig]):
             f"{config.architecture} trained on {images.stored} images of {images.name} for {last['step']} steps: {said}"
             f" at σ = {', '.join(f'{sigma:g}' for sigma in config.observe_sigmas)}."
         )
-        _curves(results, record)
-        centre = float(chosen(images, 512, 0).mean())
-        samples, _ = draw_samples(network, config.samples, centre, MeasurementConfig(seed=config.training.seed))
+        training_curves(results, record)
+        watch.show(results, [int(entry["step"]) for entry in record["observed"]])
+        drawn = watch.draw(network, config.samples)
         results.add_sheet(
             "samples",
             "Samples of the trained network",
             "Drawn from noise with the averaged weights, shown at full contrast.",
             "Samples",
-            pictures.strip(sections.full_contrast(samples.cpu().numpy())),
+            pictures.strip(sections.full_contrast(drawn)),
         )
         results.methods |= {
             "Data": f"{images.stored} images of {images.name}, shape {images.image_shape}.",
@@ -162,37 +170,51 @@ class Train(Study[TrainConfig]):
         return results
 
 
+def training_images(config: TrainConfig, images: ImageSet) -> tuple[Selection | None, ImageSet]:
+    """The images that the settings choose, and how. Raises UserError if there are not so many."""
+    if config.size is None and config.split is None:
+        return None, images
+    share = SHARES.index(config.split or SHARES[0])
+    size = config.size or images.stored // len(SHARES)
+    selection = Selection(total=images.stored, size=size, share=share, seed=config.split_seed)
+    return selection, selection.choose(images)
+
+
 def network_for(config: TrainConfig, images: ImageSet) -> NetworkConfig:
-    """The network that the settings describe, for these images. Raises UserError for an unknown architecture."""
+    """The network that the settings describe, for these images.
+
+    Raises UserError for an unknown architecture, and for classes where the network takes none or the images have none.
+    """
     entry = architectures[config.architecture]
+    size = dict(PUBLISHED.get(config.architecture, {})) if config.published else {}
+    arguments = entry.arguments_for(images.image_shape) | size | config.arguments
+    if config.classes:
+        arguments[_class_argument(config.architecture)] = int(images.own_labels().max()) + 1
     return NetworkConfig(
         architecture=config.architecture,
-        arguments=entry.arguments_for(images.image_shape) | config.arguments,
+        arguments=arguments,
         preconditioning=config.preconditioning or entry.preconditioning,
         image_shape=images.image_shape,
         sigma_range=config.training.objective.sigma_range,
     )
 
 
-def _curves(results: Results, record: dict[str, Any]) -> None:
-    losses = np.array(record["loss"])
-    steps = (1 + np.arange(len(losses))) * record["loss_every"]
-    observed = pd.DataFrame(record["observed"])
-    panels = [charts.Panel([charts.Series("training loss", steps, losses)], "loss", y_log=True)]
-    psnr = [
-        charts.Series(
-            name, observed["step"], observed[f"{name} PSNR"], colour=palette.BY_NAME[name], dashed=name == "test"
-        )
-        for name in ("train", "test")
-        if f"{name} PSNR" in observed
-    ]
-    panels.append(charts.Panel(psnr, "PSNR (dB)"))
-    results.add_chart(
-        "learning",
-        "Learning curve",
-        "The loss of each stretch of steps, and how well images that it trains on and images that it has not seen are"
-        " denoised on the way.",
-        "Training",
-        charts.lines(panels, "step", x_log=False),
+def _class_argument(architecture: str) -> str:
+    """What an architecture calls the number of classes."""
+    takes = inspect.signature(architectures[architecture].build).parameters
+    for name in ("num_classes", "label_dim"):
+        if name in takes:
+            return name
+    raise UserError(
+        f"network {architecture!r} takes no classes: leave classes=true out, or choose another architecture"
     )
-    results.add_table("observed", "PSNR on the way", "Averaged over images and noise levels.", observed)
+
+
+def _check_visible(folder: Path) -> None:
+    """Raise UserError unless all processes see the run folder, where each looks for what an interrupted run has saved."""
+    unseen = [index for index, seen in enumerate(from_all(folder.is_dir())) if not seen]
+    if unseen:
+        raise UserError(
+            f"process {unseen[0]} does not see {folder}: on several hosts a network is trained in a folder that all see;"
+            " choose one with --out"
+        )

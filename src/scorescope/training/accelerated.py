@@ -7,7 +7,7 @@ processes. The step is therefore the one that a single process makes, but for la
 
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
-from scorescope.training.loop import Batch, Step, Trainer, TrainingConfig, split
+from scorescope.networks import Preconditioning
+from scorescope.training.config import TrainingConfig
+from scorescope.training.loop import Batch, Trainer, split
 
 
 class AcceleratedTrainer(Trainer):
@@ -25,7 +27,7 @@ class AcceleratedTrainer(Trainer):
 
     Args:
         network: what is trained.
-        preconditioning: name in `preconditionings`.
+        preconditioning: one, or the name of one in `preconditionings`.
         images: training images.
         config: how; ``batch`` counts the images of all processes together.
         accelerator: as launched: devices, mixed precision.
@@ -37,7 +39,7 @@ class AcceleratedTrainer(Trainer):
     def __init__(
         self,
         network: nn.Module,
-        preconditioning: str,
+        preconditioning: str | Preconditioning,
         images: ImageSet,
         config: TrainingConfig,
         accelerator: Accelerator,
@@ -50,34 +52,52 @@ class AcceleratedTrainer(Trainer):
             )
         super().__init__(network, preconditioning, images, config, accelerator.device)
         self.accelerator = accelerator
-        self.model, self.optimizer = accelerator.prepare(self.network, self.optimizer)
+        prepared, self.optimizer = accelerator.prepare(self.network, self.optimizer)
+        self.model = self.compiled(prepared)
 
     def draw(self, step: int) -> Batch:
         """The share of this process in the batch of one step."""
         shares = split(super().draw(step), self.accelerator.num_processes)
         return shares[int(self.accelerator.process_index)]
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The objective on this process's share, in the precision that was asked for."""
-        with self.accelerator.autocast():
-            denoised = self.denoise(self.model, batch.noisy, batch.sigma)
-        error = (denoised.float() - batch.target).square().mean((1, 2, 3))
-        return (self.config.objective.weights(batch.sigma) * error).mean()
+    def _gradient(self, part: Batch, index: int, share: float) -> Tensor:
+        """As `Trainer` does; processes exchange gradients once a step, with the last part."""
+        last = index == self.config.accumulate - 1
+        with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+            return super()._gradient(part, index, share)
 
-    def step(self) -> Step:
-        """One optimizer step; the loss is that of all processes. Raises UserError if it is no longer finite."""
-        own = super().step()
-        mean = self.accelerator.reduce(torch.tensor(own.loss, device=self.device), "mean")
-        return Step(own.index, float(mean))
+    def errors(self, batch: Batch) -> Tensor:
+        """The weighted error of every image, in the precision that was asked for."""
+        with self.accelerator.autocast():
+            return super().errors(batch)
 
     def backward(self, loss: Tensor) -> None:
         """Through accelerate, which scales, and averages over processes."""
         self.accelerator.backward(loss)
 
+    def whole_loss(self, loss: Tensor) -> Tensor:
+        """The mean over processes, so that all of them see a divergence at the same step."""
+        mean: Tensor = self.accelerator.reduce(loss, "mean")
+        return mean
 
-def is_launched() -> bool:
-    """Whether this is one of several processes that ``torchrun`` or ``accelerate launch`` started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    def clip_gradients(self, norm: float) -> None:
+        """After half precision's scale has been taken out of them."""
+        self.accelerator.clip_grad_norm_(self.network.parameters(), norm)
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Trainer.state`, with the scale of half precision's gradients."""
+        scaler = self.accelerator.scaler
+        scale = {} if scaler is None else {f"scaler.{key}": value for key, value in scaler.state_dict().items()}
+        return super().state() | {key: torch.tensor(value, dtype=torch.float64) for key, value in scale.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """As `Trainer.restore`."""
+        super().restore(tensors)
+        kept = {
+            key.removeprefix("scaler."): value.item() for key, value in tensors.items() if key.startswith("scaler.")
+        }
+        if self.accelerator.scaler is not None and kept:
+            self.accelerator.scaler.load_state_dict(kept | {"_growth_tracker": int(kept["_growth_tracker"])})
 
 
 def open_accelerator(
@@ -101,6 +121,9 @@ def open_accelerator(
         settings |= {"log_with": tracker, "project_dir": str(folder)}
     try:
         accelerator = Accelerator(**settings)
+        if mixed_precision == "fp16" and accelerator.device.type == "cpu":
+            # accelerate would compute in float32 and not say so
+            raise ValueError("fp16 needs a GPU, and this is a CPU; choose bf16, or leave mixed precision out")
         if tracker:
             accelerator.init_trackers("scorescope")
         return accelerator

@@ -1,84 +1,24 @@
-"""The training loop: draw images, noise and noise levels, step, average the weights.
-
-Everything random about step t is drawn from a generator seeded by (seed, t), so a resumed run is the run that was not
-interrupted.
-"""
+"""The training loop: draw images, noise and noise levels, step, average the weights."""
 
 from __future__ import annotations
 
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pydantic
 import torch
 from torch import Tensor, nn
 
 from scorescope.data.images import ImageSet, to_float
 from scorescope.denoisers.optimal import OptimalDenoiser
 from scorescope.foundation import UserError
-from scorescope.networks import preconditionings
-from scorescope.training.objective import Objective
-
-
-class TrainingConfig(pydantic.BaseModel):
-    """How a network is trained.
-
-    Attributes:
-        steps: optimizer steps.
-        batch: images a step.
-        accumulate: parts that a batch is split into, one after another; less memory, the same step but for layers that
-            look at the batch as a whole.
-        learning_rate: Adam's peak learning rate.
-        schedule: after `warmup`, ``cosine`` (to 1 % at the end), ``constant``, or ``inverse-sqrt`` (from `decay_from` on).
-        warmup: steps over which the learning rate rises.
-        decay_from: step from which ``inverse-sqrt`` falls.
-        ema: ``classic`` (decay a step, shorter in the first steps) or ``power`` (Karras et al. 2024: decay
-            ``(1 − 1/t)^(ema_power + 1)``).
-        ema_decay: of ``classic``.
-        ema_power: of ``power``; 6.94 averages over a tenth of the run.
-        clip: norm that gradients are clipped to; None for none.
-        flips: whether images are mirrored at random.
-        objective: what it is trained on.
-        seed: of the initial weights and of everything drawn.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = pydantic.Field(2400, ge=1)
-    batch: int = pydantic.Field(32, ge=1)
-    accumulate: int = pydantic.Field(1, ge=1)
-    learning_rate: float = pydantic.Field(3e-3, gt=0)
-    schedule: Literal["cosine", "constant", "inverse-sqrt"] = "cosine"
-    warmup: int = pydantic.Field(50, ge=0)
-    decay_from: int = pydantic.Field(10_000, ge=1)
-    ema: Literal["classic", "power"] = "classic"
-    ema_decay: float = pydantic.Field(0.99, ge=0, lt=1)
-    ema_power: float = pydantic.Field(6.94, ge=0)
-    clip: float | None = pydantic.Field(None, gt=0)
-    flips: bool = False
-    objective: Objective = Objective()
-    seed: int = pydantic.Field(0, ge=0)
-
-    def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step`, counted from 0."""
-        rise = min(1.0, (step + 1) / max(self.warmup, 1))
-        if self.schedule == "cosine":
-            fall = 0.01 + 0.99 * (1 + math.cos(math.pi * step / self.steps)) / 2
-        elif self.schedule == "inverse-sqrt":
-            fall = math.sqrt(self.decay_from / max(step + 1, self.decay_from))
-        else:
-            fall = 1.0
-        return self.learning_rate * rise * fall
-
-    def decay_at(self, finished: int) -> float:
-        """Decay of the moving average after `finished` steps, counted from 1."""
-        if self.ema == "power":
-            return float((1 - 1 / finished) ** (self.ema_power + 1))
-        return min(self.ema_decay, finished / (finished + 9))
+from scorescope.networks import NO_CLASS, Preconditioning, classes_of, preconditioning_from
+from scorescope.networks.edm_layers import GroupNorm
+from scorescope.training.config import TrainingConfig
+from scorescope.training.randomness import LayerNoise, mixed
 
 
 @dataclass(frozen=True)
@@ -102,11 +42,24 @@ class Batch:
         noisy: (B, C, H, W).
         sigma: (B,).
         target: (B, C, H, W).
+        class_labels: int64 (B,), `NO_CLASS` where it is hidden or there is none.
     """
 
     noisy: Tensor
     sigma: Tensor
     target: Tensor
+    class_labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+    def on(self, device: torch.device) -> Batch:
+        """The same on a device; copied there while the processor goes on, where the device allows."""
+        if device.type == "cpu":
+            return self
+        pinned = device.type == "cuda"
+        moved = (value.pin_memory() if pinned else value for value in vars(self).values())
+        return Batch(*(value.to(device, non_blocking=pinned) for value in moved))
 
 
 class Trainer:
@@ -114,16 +67,19 @@ class Trainer:
 
     Args:
         network: what is trained, in place.
-        preconditioning: name in `preconditionings`.
-        images: training images.
+        preconditioning: one, or the name of one in `preconditionings`.
+        images: training images; their classes are used if the network takes any.
         config: how.
         device: where.
+
+    Raises:
+        UserError: a network that takes classes, and images that have none or others, or a closed-form target.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        preconditioning: str,
+        preconditioning: str | Preconditioning,
         images: ImageSet,
         config: TrainingConfig,
         device: torch.device | str = "cpu",
@@ -131,59 +87,125 @@ class Trainer:
         self.config = config
         self.images = images.with_flips() if config.flips else images
         self.device = torch.device(device)
-        # channels-last: a third less time a step on the CPU for these small convolutions
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self._layout = _layout(network, self.device)
+        self.network = network.to(self.device, memory_format=self._layout).train()  # type: ignore[call-overload]
         self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.denoise = preconditionings[preconditioning].denoise
-        self.optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, betas=(0.9, 0.99))
+        self.model = self.compiled(self.network)
+        self.preconditioning = preconditioning_from(preconditioning)
+        self.classes = _classes(network, images)
+        self._label_dropout = config.label_dropout if classes_of(network).optional else 0.0
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), config.learning_rate, betas=(0.9, 0.99), fused=fused
+        )
         self.optimal = OptimalDenoiser(self.images) if config.objective.target == "closed-form" else None
+        if self.optimal is not None and self.classes is not None:
+            raise UserError(
+                "the closed-form target is that of all images, whatever their class: train without classes, or on the noisy"
+                " target"
+            )
         self.finished = 0
+        # Looked up once: a small network's step is not much longer than the look. Parameters stay the same objects, while
+        # what they hold may be moved by whoever prepares the network.
+        self._averaged = list(self.average.parameters()), list(self.network.parameters())
+        self._layer_noise = LayerNoise(self.device)
+        self._ahead: tuple[int, Batch] | None = None
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def step(self) -> Step:
         """One optimizer step. Raises UserError if the loss is no longer finite."""
-        whole = self.draw(self.finished)
+        whole = self._batch()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(self.finished)
         self.optimizer.zero_grad()
-        loss = 0.0
-        for part in split(whole, self.config.accumulate):
-            share = self.loss(part) * (len(part.sigma) / len(whole.sigma))
-            self.backward(share)
-            loss += share.item()
+        parts = split(whole, self.config.accumulate)
+        losses = [self._gradient(part, index, len(part) / len(whole)) for index, part in enumerate(parts)]
+        if self.device.type != "cpu":  # which is still computing
+            self._ahead = (self.finished + 1, self.draw(self.finished + 1))
+        loss = self.whole_loss(torch.stack(losses).sum()).item()
         if not math.isfinite(loss):
-            raise UserError(
-                f"training diverged at step {self.finished + 1}: the loss is {loss} at sigma between"
-                f" {whole.sigma.min().item():.3g} and {whole.sigma.max().item():.3g}; try a learning rate below"
-                f" {self.config.learning_rate:g}, or clip the gradients"
-            )
+            raise UserError(self._divergence(parts, loss))
         if self.config.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+            self.clip_gradients(self.config.clip)
         self.optimizer.step()
         self.finished += 1
         self._move_average(self.config.decay_at(self.finished))
         return Step(self.finished, loss)
 
+    def compiled(self, network: nn.Module) -> nn.Module:
+        """The network as it is called in training: compiled if that is wanted, at its first pass."""
+        return cast("nn.Module", torch.compile(network)) if self.config.compile else network
+
+    def errors(self, batch: Batch) -> Tensor:
+        """The weighted mean squared error of every image of a batch, (B,)."""
+        labels = None if self.classes is None else batch.class_labels
+        denoised = self.preconditioning.denoise(self.model, batch.noisy, batch.sigma, labels)
+        error = (denoised.float() - batch.target).square().mean((1, 2, 3))
+        return self.config.objective.weights(batch.sigma) * error
+
     def loss(self, batch: Batch) -> Tensor:
         """The objective on one batch, a scalar."""
-        denoised = self.denoise(self.network, batch.noisy, batch.sigma)
-        error = (denoised.float() - batch.target).square().mean((1, 2, 3))
-        return (self.config.objective.weights(batch.sigma) * error).mean()
+        return self.errors(batch).mean()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a part's loss; what runs on several devices replaces it."""
         loss.backward()  # type: ignore[no-untyped-call]
 
+    def whole_loss(self, loss: Tensor) -> Tensor:
+        """The loss of the whole batch from that of this process's share; what runs on several devices replaces it."""
+        return loss
+
+    def clip_gradients(self, norm: float) -> None:
+        """Scale the gradients down to a norm; what scales them itself replaces it."""
+        nn.utils.clip_grad_norm_(self.network.parameters(), norm)
+
     def draw(self, step: int) -> Batch:
         """Images, noise and noise levels of one step."""
-        generator = torch.Generator().manual_seed(_mix(self.config.seed, step))
-        clean = to_float(self.images.take(self._entries(step)))
+        generator = torch.Generator().manual_seed(mixed(self.config.seed, step))
+        entries = self._entries(step)
+        clean = to_float(self.images.take(entries))
         sigma = self.config.objective.draw(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
-        noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
+        noisy = torch.addcmul(clean, sigma.reshape(-1, 1, 1, 1), noise)
         target = clean if self.optimal is None else self.optimal(noisy, sigma)
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
-        return Batch(noisy.to(self.device), sigma.to(self.device), target.to(self.device))
+        labels = torch.full((len(clean),), NO_CLASS)
+        if self.classes is not None:
+            shown = torch.rand(len(clean), generator=generator) >= self._label_dropout
+            labels[shown] = self.classes[entries % self.images.stored][shown]
+        return Batch(noisy.contiguous(memory_format=self._layout), sigma, target, labels).on(self.device)
+
+    def _batch(self) -> Batch:
+        """The batch of the step to come, which may have been drawn during the one before."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == self.finished else self.draw(self.finished)
+
+    def _gradient(self, part: Batch, index: int, share: float) -> Tensor:
+        """Add the gradient of one part; returns its share of the loss."""
+        try:
+            with self._layer_noise.seeded(mixed(self.config.seed, self.finished, index)):
+                loss = self.loss(part) * share
+            self.backward(loss)
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            said = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"torch.compile cannot compile this network here ({said}): install a C++ compiler, or leave"
+                " training.compile out"
+            ) from error
+        return loss.detach()
+
+    def _divergence(self, parts: list[Batch], loss: float) -> str:
+        with torch.no_grad():
+            finite = torch.cat([torch.isfinite(self.errors(part)) for part in parts])
+        sigma = torch.cat([part.sigma for part in parts])
+        bad = sigma[~finite] if int((~finite).sum()) > 0 else sigma
+        low, high = f"{bad.min().item():.3g}", f"{bad.max().item():.3g}"
+        where = f"sigma = {low}" if low == high else f"sigma between {low} and {high}"
+        return (
+            f"training diverged at step {self.finished + 1}: the loss is {loss} at {where}; try a learning rate below"
+            f" {self.config.learning_rate:g}, or clip the gradients (training.clip=1)"
+        )
 
     def _entries(self, step: int) -> npt.NDArray[np.int64]:
         """Which images: every epoch is a permutation of the set, and small sets repeat within a batch."""
@@ -200,7 +222,8 @@ class Trainer:
 
     def _move_average(self, decay: float) -> None:
         with torch.no_grad():
-            for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            torch._foreach_lerp_(*self._averaged, 1 - decay)
+            for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
 
     def state(self) -> dict[str, Tensor]:
@@ -217,23 +240,46 @@ class Trainer:
         self.network.load_state_dict(_below("network.", tensors))
         self.average.load_state_dict(_below("average.", tensors))
         moments: dict[int, dict[str, Any]] = {}
+        parameters = list(self.network.parameters())
         for key, value in _below("optimizer.", tensors).items():
             index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
+            parameter = parameters[int(index)]
+            # The fused optimizer walks through memory: moments must lie there as their parameter does.
+            laid_out = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+            moments.setdefault(int(index), {})[name] = laid_out
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
         self.finished = int(tensors["finished"])
 
 
+def _layout(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """How images lie in memory: channels last, but on the CPU not for networks with group normalization.
+
+    Measured there (``benchmarks/training.py``): a tenth less time a step for the UNet and BF-CNN, 3 to 5 % more for DDPM++,
+    NCSN++ and ADM.
+    """
+    grouped = any(isinstance(module, GroupNorm | nn.GroupNorm) for module in network.modules())
+    return torch.contiguous_format if grouped and device.type == "cpu" else torch.channels_last
+
+
+def _classes(network: nn.Module, images: ImageSet) -> Tensor | None:
+    """Classes of the stored images, int64 (stored,), for a network that takes any; else None."""
+    known = classes_of(network).count
+    if not known:
+        return None
+    labels = torch.from_numpy(images.own_labels().astype(np.int64))
+    if int(labels.min()) < 0 or int(labels.max()) >= known:
+        raise UserError(
+            f"{images.name} has classes {int(labels.min())} to {int(labels.max())}, the network was built for {known}"
+            f" (0 to {known - 1}): give it as many"
+        )
+    return labels
+
+
 def split(batch: Batch, parts: int) -> list[Batch]:
     """A batch in at most `parts` parts of nearly equal size, in order."""
-    pieces = (torch.tensor_split(values, min(parts, len(batch.sigma))) for values in vars(batch).values())
+    pieces = (torch.tensor_split(values, min(parts, len(batch))) for values in vars(batch).values())
     return [Batch(*piece) for piece in zip(*pieces, strict=True)]
-
-
-def _mix(seed: int, step: int) -> int:
-    """One 63-bit seed from (seed, step), far from those of neighbouring steps and seeds."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

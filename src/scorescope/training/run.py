@@ -1,12 +1,13 @@
 """Training runs on disk: several networks side by side, saved as they go, resumed where they were.
 
-While a network is trained, ``NAME.training.safetensors`` beside its folder holds the last saved state; when it is
-finished, the folder appears and that file goes. Both are written atomically.
+While a network is trained, ``NAME.training.safetensors`` beside its folder holds the last saved state (see `saved`); when
+it is finished, the folder appears and that file goes.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,16 +17,16 @@ from pathlib import Path
 import pydantic
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from scorescope.data import ImageSet, disjoint_subsets
-from scorescope.foundation import UserError, new_file, track
+from scorescope.foundation import UserError, track
 from scorescope.foundation.memory import reuse_freed_memory
-from scorescope.networks import NetworkConfig, build_network, save_network
+from scorescope.networks import NetworkConfig, build_network, preconditioning_from, save_network
 from scorescope.training.accelerated import AcceleratedTrainer
-from scorescope.training.loop import Trainer, TrainingConfig
+from scorescope.training.config import TrainingConfig
+from scorescope.training.loop import Trainer
+from scorescope.training.saved import SavedState, claimed, forget
 
 CURVE_POINTS = 200
 
@@ -65,7 +66,7 @@ class TrainingJob:
         config: how.
         selection: how `images` were chosen from a data set, for the checkpoint's record; see `Selection`.
         observe: what to measure on the moving average on the way, as a function of (network, steps finished); its
-            numbers go into the checkpoint's record.
+            numbers go into the checkpoint's record. Every process of a job calls it.
         observe_every: steps from one such measurement to the next; 0 for none. The last step is always measured.
     """
 
@@ -102,53 +103,71 @@ def train_networks(
         The checkpoint folders, in the order of `jobs`.
 
     Raises:
-        UserError: diverging loss; a saved state of another configuration; disk full.
+        UserError: diverging loss; a saved state of another configuration; another process that trains the same; disk full.
     """
+    for job in jobs:
+        if job.folder.exists():
+            forget(job.folder)
     open_jobs = [job for job in jobs if not job.folder.exists()]
     if open_jobs:
         reuse_freed_memory()
-        threads = torch.get_num_threads()
-        share = max(1, threads // len(open_jobs))
-        with concurrent.futures.ThreadPoolExecutor(
-            len(open_jobs), initializer=torch.set_num_threads, initargs=(share,)
-        ) as pool:
-            try:
-                runs = list(pool.map(lambda job: _Run(job, device, accelerator), open_jobs))
-                first = min(run.trainer.finished for run in runs)
-                last = max(job.config.steps for job in open_jobs)
-                for _ in track(range(first, last), description, total=last, done=first):
-                    behind = min(run.trainer.finished for run in runs)
-                    moving = [run for run in runs if run.trainer.finished == behind and not run.complete]
-                    list(pool.map(_Run.advance, moving))
-                    if (behind + 1) % save_every == 0:
-                        list(pool.map(_Run.save_state, moving))
-                for run in runs:
-                    run.finish()
-            finally:
-                torch.set_num_threads(threads)
+        with contextlib.ExitStack() as claims:
+            if accelerator is None or accelerator.is_main_process:
+                for job in open_jobs:
+                    claims.enter_context(claimed(job.folder))
+            _train(open_jobs, torch.device(device), description, save_every, accelerator)
     return [job.folder for job in jobs]
+
+
+def _train(
+    jobs: Sequence[TrainingJob],
+    device: torch.device,
+    description: str,
+    save_every: int,
+    accelerator: Accelerator | None,
+) -> None:
+    threads = torch.get_num_threads()
+    share = max(1, threads // len(jobs))
+    with concurrent.futures.ThreadPoolExecutor(len(jobs), initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        try:
+            runs = list(pool.map(lambda job: _Run(job, device, accelerator), jobs))
+            first = min(run.trainer.finished for run in runs)
+            last = max(job.config.steps for job in jobs)
+            for _ in track(range(first, last), description, total=last, done=first):
+                behind = min(run.trainer.finished for run in runs)
+                moving = [run for run in runs if run.trainer.finished == behind and not run.complete]
+                list(pool.map(_Run.advance, moving))
+                if (behind + 1) % save_every == 0:
+                    list(pool.map(_Run.save_state, moving))
+            for run in runs:
+                run.finish()
+        finally:
+            torch.set_num_threads(threads)
 
 
 class _Run:
     """A job in progress: its trainer, its learning curve and its saved state."""
 
-    def __init__(self, job: TrainingJob, device: torch.device | str, accelerator: Accelerator | None) -> None:
+    def __init__(self, job: TrainingJob, device: torch.device, accelerator: Accelerator | None) -> None:
         self.job = job
-        self.saved = job.folder.with_name(job.folder.name + ".training.safetensors")
         self.fingerprint = job.images.fingerprint()
+        self.saved = SavedState(job.folder, self._identity())
         network = build_network(job.network, seed=job.config.seed)
         self.accelerator = accelerator
         self.main = accelerator is None or accelerator.is_main_process
+        used = preconditioning_from(job.network.preconditioning, job.network.preconditioning_arguments)
         self.trainer = (
-            Trainer(network, job.network.preconditioning, job.images, job.config, device)
+            Trainer(network, used, job.images, job.config, device)
             if accelerator is None
-            else AcceleratedTrainer(network, job.network.preconditioning, job.images, job.config, accelerator)
+            else AcceleratedTrainer(network, used, job.images, job.config, accelerator)
         )
         self.losses: list[float] = []
         self.observed: list[dict[str, float]] = []
         self.seconds = 0.0
-        if self.saved.exists():
-            self._restore()
+        found = self.saved.read()
+        if found is not None:
+            self.trainer.restore(found[0])
+            self.losses, self.observed, self.seconds = (found[1][key] for key in ("losses", "observed", "seconds"))
 
     @property
     def complete(self) -> bool:
@@ -156,28 +175,31 @@ class _Run:
 
     def advance(self) -> None:
         started = time.perf_counter()
+        rate = self.job.config.learning_rate_at(self.trainer.finished)
         self.losses.append(self.trainer.step().loss)
         self.seconds += time.perf_counter() - started
         finished, every = self.trainer.finished, self.job.observe_every
+        told = {"loss": self.losses[-1], "learning rate": rate}
+        if self.job.observe is not None and every and (finished % every == 0 or self.complete):
+            self._check_weights()
+            found = self.job.observe(self.trainer.average, finished)
+            self.observed.append({"step": finished, **found})
+            told |= found
         if self.accelerator is not None:
-            self.accelerator.log({"loss": self.losses[-1]}, step=finished)
-        if self.main and self.job.observe is not None and every and (finished % every == 0 or self.complete):
-            self.observed.append({"step": finished, **self.job.observe(self.trainer.average, finished)})
+            self.accelerator.log(told, step=finished)
 
     def save_state(self) -> None:
-        if not self.main:
-            return
-        self._check_weights()
-        tensors = {key: value.detach().to("cpu").contiguous() for key, value in self.trainer.state().items()}
-        progress = {"losses": self.losses, "observed": self.observed, "seconds": self.seconds}
-        with new_file(self.saved) as temporary:
-            save_file(tensors, temporary, metadata={"identity": self._identity(), "progress": json.dumps(progress)})
+        if self.main:
+            self._check_weights()
+            progress = {"losses": self.losses, "observed": self.observed, "seconds": self.seconds}
+            self.saved.write(self.trainer.state(), progress)
 
     def finish(self) -> None:
         if self.main:
             self._save_network()
         if self.accelerator is not None:
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:  # not end_training, which would take the process group down
+                tracker.finish()
             self.accelerator.wait_for_everyone()
 
     def _check_weights(self) -> None:
@@ -206,7 +228,7 @@ class _Run:
         }
         finished = self.job.network.model_copy(update={"sigma_range": config.objective.sigma_range, "training": record})
         save_network(self.job.folder, self.trainer.average, finished)
-        self.saved.unlink(missing_ok=True)
+        forget(self.job.folder)
 
     def _identity(self) -> str:
         """What a saved state must agree on to be gone on with."""
@@ -214,18 +236,3 @@ class _Run:
         return json.dumps(
             [job.network.model_dump(mode="json"), job.config.model_dump(mode="json"), self.fingerprint], sort_keys=True
         )
-
-    def _restore(self) -> None:
-        try:
-            with safe_open(self.saved, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{self.saved} is damaged ({error}): delete it to train from the beginning") from error
-        if metadata["identity"] != self._identity():
-            raise UserError(
-                f"{self.saved} belongs to a training run with other settings or data: delete it, or train in another folder"
-            )
-        self.trainer.restore(tensors)
-        progress = json.loads(metadata["progress"])
-        self.losses, self.observed, self.seconds = progress["losses"], progress["observed"], progress["seconds"]
