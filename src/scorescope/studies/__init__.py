@@ -1,5 +1,6 @@
 """Experiments: settings in, figures, tables and tested claims out, in a run folder that can be gone on with."""
 
+from scorescope.studies import kadkhodaie2024, niedoba2025, vastola2025
 from scorescope.studies.base import Study, studies, study
 from scorescope.studies.claims import Claim, Rule
 from scorescope.studies.explain import Explain
@@ -20,7 +21,10 @@ __all__ = [
     "Transition",
     "Verdict",
     "Workspace",
+    "kadkhodaie2024",
+    "niedoba2025",
     "open_run",
     "studies",
     "study",
+    "vastola2025",
 ]
