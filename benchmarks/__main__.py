@@ -1,29 +1,34 @@
-"""``python -m benchmarks [posterior] [memory] …``: measure, print, and keep in ``benchmarks/results/``."""
+"""``python -m benchmarks [SUITE …]``: measure, print, and keep in ``benchmarks/results/``."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import harness, memory, posterior
+from benchmarks import device, harness, memory, posterior, sharding, training
+
+# Suites of rows that are timed in this process, and suites that start processes or write tables of their own.
+ROWS = {"posterior": posterior.rows, "training": training.rows}
+OWN = {"memory": memory.keep, "sharding": sharding.keep, "device": device.keep}
 
 
 def main() -> None:
     """Run the suites that are named, or all."""
-    suites = {"posterior": posterior.rows}
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("suites", nargs="*", choices=[*suites, "memory", []], help="all by default")
-    chosen = parser.parse_args().suites or [*suites, "memory"]
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join([*ROWS, *OWN])}; all by default")
+    chosen = parser.parse_args().suites or [*ROWS, *OWN]
+    unknown = [name for name in chosen if name not in {**ROWS, **OWN}]
+    if unknown:
+        parser.error(f"there is no suite {unknown[0]!r}: choose of {', '.join([*ROWS, *OWN])}")
     machine = harness.Machine.measure()
     print(f"products {machine.flops / 1e9:.0f} Gflop/s, memory {machine.bytes_read / 1e9:.1f} GB/s\n")
-    for name, rows in suites.items():
+    for name, rows in ROWS.items():
         if name in chosen:
             found = list(rows(machine))
             print(harness.table(name, found), flush=True)
             harness.save(name, machine, {name: found})
-    if "memory" in chosen:
-        lines = memory.table(list(memory.rows()))
-        print(lines)
-        (harness.RESULTS / "memory.md").write_text(lines, encoding="utf-8")
+    for name, keep in OWN.items():
+        if name in chosen:
+            print(keep(), flush=True)
 
 
 if __name__ == "__main__":

@@ -121,11 +121,10 @@ def _seconds(task: Callable[[], object], device: torch.device) -> float:
     return timed(finished, runs=7)
 
 
-def main() -> None:
-    """Measure, print, and keep in ``benchmarks/results/``."""
+def keep() -> str:
+    """Measure; the table, which is also written into ``results/``."""
     if not torch.cuda.is_available():
-        print("no CUDA device is present: nothing was measured")
-        return
+        return "no CUDA device is present: nothing was measured"
     device = torch.device("cuda", torch.cuda.current_device())
     limits, images = Limits.measure(device), fifty_thousand()
     torch.cuda.reset_peak_memory_stats(device)
@@ -136,13 +135,13 @@ def main() -> None:
     head = f"{device_name(device)}, torch {where['torch']}; {limits}. Images: {images.name}. "
     head += f"Most memory taken on the device: {peak / 2**30:.2f} GiB."
     text = f"# {name}\n\n{head}\n\n{table('posterior engine on the device', found)}"
-    print(text)
     lines = [asdict(row) | {"share_of_limit": row.share_of_limit} for row in found]
     content = {"environment": where, "limits": asdict(limits), "most_device_memory": peak, "rows": lines}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    return text
 
 
 if __name__ == "__main__":
-    main()
+    print(keep())

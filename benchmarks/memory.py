@@ -6,6 +6,7 @@ runs in a process of its own; the level after imports is subtracted.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.data import fifty_thousand, one_million
+from benchmarks.harness import RESULTS
 from scorescope.denoisers import OptimalDenoiser, SquarePatchDenoiser
 
 WANTED = 500
@@ -62,31 +64,47 @@ def table(found: list[MemoryRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep() -> str:
+    """Measure; the table, which is also written into ``results/``."""
+    lines = table(list(rows()))
+    (RESULTS / "memory.md").write_text(lines, encoding="utf-8")
+    return lines
+
+
 def anonymous_megabytes() -> float:
     """RssAnon now."""
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("RssAnon"))
 
 
-def _measure(name: str, size: str, batch: int) -> None:
-    images = fifty_thousand() if size == "50k" else one_million()
-    start, peak, running = anonymous_megabytes(), [0.0], threading.Event()
+@contextlib.contextmanager
+def watched() -> Iterator[list[float]]:
+    """The most memory above the start while the block runs: one number, in megabytes, read every 2 ms."""
+    start, found, running = anonymous_megabytes(), [0.0], threading.Event()
 
     def watch() -> None:
         while not running.wait(0.002):
-            peak[0] = max(peak[0], anonymous_megabytes())
+            found[0] = max(found[0], anonymous_megabytes() - start)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    denoiser = OptimalDenoiser(images) if name == "optimal" else SquarePatchDenoiser(images, 7)
-    noisy = torch.randn(batch, *images.image_shape, generator=torch.Generator().manual_seed(0))
-    denoiser(noisy, 1.0)
-    began = time.perf_counter()
-    denoiser(noisy, 1.0)
-    seconds = time.perf_counter() - began
-    running.set()
-    watcher.join()
-    print(peak[0] - start, seconds, batch * len(images))
+    try:
+        yield found
+    finally:
+        running.set()
+        watcher.join()
+
+
+def _measure(name: str, size: str, batch: int) -> None:
+    images = fifty_thousand() if size == "50k" else one_million()
+    with watched() as peak:
+        denoiser = OptimalDenoiser(images) if name == "optimal" else SquarePatchDenoiser(images, 7)
+        noisy = torch.randn(batch, *images.image_shape, generator=torch.Generator().manual_seed(0))
+        denoiser(noisy, 1.0)
+        began = time.perf_counter()
+        denoiser(noisy, 1.0)
+        seconds = time.perf_counter() - began
+    print(peak[0], seconds, batch * len(images))
 
 
 if __name__ == "__main__":

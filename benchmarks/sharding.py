@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -124,16 +124,15 @@ def table(found: dict[int, dict[str, Timing]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Start the jobs, print the table and keep it; or be one process of a job."""
-    if len(sys.argv) == 2 and not sys.argv[1].isdigit():
-        measure(Path(sys.argv[1]))
+def keep(counts: Sequence[int] = (1, 2)) -> str:
+    """Time jobs of so many processes; the table, which is also written into ``results/``."""
     data.fifty_thousand()  # made before processes could race for it
-    counts = [int(word) for word in sys.argv[1:]] or [1, 2]
     lines = table({count: launched(count) for count in counts})
-    print(lines)
     (RESULTS / "sharding.md").write_text(lines, encoding="utf-8")
+    return lines
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 2 and not sys.argv[1].isdigit():
+        measure(Path(sys.argv[1]))  # one process of a job
+    print(keep([int(word) for word in sys.argv[1:]] or (1, 2)))

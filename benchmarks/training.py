@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Machine, Row
-from benchmarks.memory import anonymous_megabytes
+from benchmarks.memory import watched
 from scorescope.data import ImageSet
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation.memory import reuse_freed_memory
@@ -163,21 +162,12 @@ def _denoiser(name: str) -> NetworkDenoiser:
 def _measure_memory(name: str, count: int) -> None:
     denoiser, shape = _denoiser(name), (count, *SHAPE)
     noisy = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    start, peak, running = anonymous_megabytes(), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not running.wait(0.002):
-            peak[0] = max(peak[0], anonymous_megabytes())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    began = time.perf_counter()
-    with torch.no_grad():
-        denoised = denoiser(noisy, 1.0)
-    seconds = time.perf_counter() - began
-    running.set()
-    watcher.join()
-    print(peak[0] - start, denoised.nbytes / 1e6, seconds)
+    with watched() as peak:
+        began = time.perf_counter()
+        with torch.no_grad():
+            denoised = denoiser(noisy, 1.0)
+        seconds = time.perf_counter() - began
+    print(peak[0], denoised.nbytes / 1e6, seconds)
 
 
 if __name__ == "__main__":
