@@ -200,3 +200,13 @@ def test_window_schedule():
     for sigmas, sides in (((), ()), ((1.0,), (1, 2)), ((0.0,), (3,)), ((1.0,), (0,))):
         with pytest.raises(UserError):
             WindowSchedule(sigmas, sides)
+
+
+@pytest.mark.parametrize("name", [name for name in denoisers if name != "bm3d"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_images_are_enough(name, count, few):
+    images = few.subset(range(count))
+    clean = images.tensor(range(count)).mean(0, keepdim=True).expand(5, -1, -1, -1)
+    denoised = denoisers[name].build(images)(clean + 0.1 * noise(clean.shape), torch.tensor([0.002, 0.1, 1, 10, 80]))
+    assert bool(torch.isfinite(denoised).all())
+    assert denoised.abs().max() < 2

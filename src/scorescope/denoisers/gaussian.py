@@ -80,7 +80,7 @@ class GaussianDenoiser(Denoiser):
 
     def _keep(self, components: PrincipalComponents) -> None:
         for name in ("mean", "variances", "directions"):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(components, name))))
+            self.register_buffer(name, torch.from_numpy(np.array(getattr(components, name))))
 
 
 def _check_rank(rank: int | None) -> None:
