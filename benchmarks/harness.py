@@ -88,7 +88,7 @@ def table(title: str, rows: Iterable[Row]) -> str:
     lines = [f"### {title}", "", "| case | time | plain reference | ratio | share of limit | wanted | note |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | --- | --- |")
     for row in rows:
-        ratio = "" if row.times_faster is None else f"{row.times_faster:.1f}×"
+        ratio = "" if row.times_faster is None else f"{row.times_faster:.{1 if row.times_faster >= 3 else 2}f}×"
         share = "" if row.share_of_limit is None else f"{row.share_of_limit:.0%}"
         reference = "" if row.reference is None else _time(row.reference)
         lines.append(

@@ -22,6 +22,8 @@ ALONE_BY_MISTAKE = (
 )
 # Commands that several processes cannot share: the first one carries them out, and the others leave.
 ALONE = (["data"], ["list"])
+# Commands that keep what they have done.
+RESUMED = (["demo"], ["explain"], ["reproduce"], ["train"])
 
 app = typer.Typer(
     name="scorescope",
@@ -69,7 +71,7 @@ def _run(job: Job, arguments: list[str], debug: bool) -> int:
         job.join()
         code = _called(arguments, job.first)
     except KeyboardInterrupt:
-        ending = job.leave(INTERRUPTED, "interrupted; the same command goes on where it was")
+        ending = job.leave(INTERRUPTED, f"interrupted; the same command {_next(arguments)}")
     except Abandoned:
         ending = job.leave(TERMINATED, launch.ENDED_BY_LAUNCHER, maybe_another=True)
     except Exception as error:
@@ -86,6 +88,11 @@ def _run(job: Job, arguments: list[str], debug: bool) -> int:
     if ending.line:
         print(f"scorescope: {ending.line}", file=sys.stderr)
     return ending.code
+
+
+def _next(arguments: list[str]) -> str:
+    """What an interrupted command does when it is given again."""
+    return "goes on where it was" if arguments[:1] in RESUMED else "starts again; nothing half-written is left"
 
 
 def _called(arguments: list[str], first: bool) -> int:
@@ -109,7 +116,7 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if is_out_of_space(error):
-        return "the disk is full: free some space and run the same command again, it goes on where it was"
+        return "the disk is full: free some space and run the same command again"
     if hasattr(error, "format_message"):  # the parser's own complaint about a command line
         return f"{error.format_message().rstrip('.')}; see scorescope --help"
     return None
