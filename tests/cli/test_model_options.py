@@ -90,9 +90,12 @@ def test_a_pickle_that_would_run_something_is_refused(capsys, files, command):
             ["denoise", "--denoiser", "optimal", "--arch", "dit", "--data", "digits", "--sigma", "1", "--out", "d.png"],
             "optimal is none",
         ),
-        (["denoise", "--model", "edm.pkl", "--data", "disks:n=9,test_n=2,size=16", "--sigma", "1", "--out", "d.png"], "8×8 grey"),
+        (
+            ["denoise", "--model", "edm.pkl", "--data", "disks:n=9,test_n=2,size=16", "--sigma", "1", "--out", "d.png"],
+            "8×8 grey",
+        ),
     ],
-)  # fmt: skip
+)
 def test_options_that_do_not_fit_are_refused(capsys, files, words, said):
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
