@@ -50,7 +50,7 @@ def test_unseen_clothes_are_denoised(name):
     unseen = chosen(load_images("fashion-mnist").test, 64, 0)
     found = denoising_psnr(NetworkDenoiser.open(ASSETS / name), unseen, [0.1, 0.5, 1.0], 0).mean(1)
     gained = found - [input_psnr(sigma) for sigma in (0.1, 0.5, 1.0)]
-    assert (gained > np.array([3.5, 9, 12])).all()
+    assert (gained > np.array([3, 8, 11])).all()
 
 
 def test_together_they_are_a_few_megabytes():
