@@ -140,6 +140,22 @@ def test_a_ray_is_one_image_and_a_scale() -> None:
     torch.testing.assert_close(generated.render_ray(scales, image)[7, 0], scales[7] * image[0])
 
 
+def test_rays_and_sinusoids_from_black_are_closed_under_scaling_above_black() -> None:
+    image = torch.rand(1, 8, 8, generator=seeded()).double() * 2 - 1
+    for render, parameters, double in (
+        (lambda p: generated.render_ray(p, image, -1.0), [0.4], [0.8]),
+        (lambda p: generated.render_sinusoids(p, 8, origin=-1.0), [0.4, 1.1], [0.8, 1.1]),
+    ):
+        once, twice = (render(torch.tensor([values], dtype=torch.float64)) for values in (parameters, double))
+        torch.testing.assert_close(2 * (once + 1), twice + 1)
+        assert once.min() >= -1
+        assert twice.max() <= 1
+    # a cone, not a plane: differences of phase leave the span of two images
+    phases = torch.stack([torch.full((3,), 0.5), torch.tensor([0.0, 2.0, 4.0])], dim=1).double()
+    singular = torch.linalg.svdvals((generated.render_sinusoids(phases, 8, origin=-1.0) + 1).flatten(1))
+    assert singular[2] > 0.1 * singular[0]
+
+
 def test_parameters_of_another_shape_are_refused() -> None:
     with pytest.raises(UserError, match=r"\(B, 5\): centre x"):
         generated.render_disks(torch.zeros(2, 4), 16)

@@ -3,7 +3,8 @@
 - *C^α images*: two textures of regularity α on the two sides of a contour of regularity α. The optimal denoiser's PSNR
   grows with slope α / (α + 1), which a geometry-adaptive basis attains and a fixed one does not.
 - *Disks*: a five-parameter manifold; its tangent space is spanned by the image's derivatives by the parameters.
-- *Ray*: one image times a scalar. *Sinusoids*: one frequency, any phase and amplitude: a two-dimensional cone.
+- *Ray*: one image times a scalar. *Sinusoids*: one frequency, any phase and amplitude: two parameters. Either starts at a
+  constant intensity, mid-grey or another: with black, they are a ray and a cone of images in [0, 1].
 
 The last three are functions of a parameter tensor, ``render(parameters (B, P)) -> (B, 1, H, W)`` in [-1, 1], so that
 `torch.func.jacrev` of a renderer is the manifold's tangent space; smooth edges make the derivatives exist everywhere.
@@ -124,18 +125,19 @@ def draw_ray_parameters(count: int, generator: torch.Generator) -> Tensor:
     return torch.rand(count, 1, generator=generator, device=generator.device)
 
 
-def render_ray(parameters: Tensor, image: Tensor) -> Tensor:
-    """One image times each scale factor: a ray from mid-grey.
+def render_ray(parameters: Tensor, image: Tensor, origin: float = 0.0) -> Tensor:
+    """A ray of images, ``origin + scale · (image − origin)``.
 
     Args:
         parameters: (B, 1), the factors; in [0, 1] the result stays in [-1, 1].
         image: (1, H, W) in [-1, 1].
+        origin: the intensity at which the ray starts; −1, black, makes it a ray of images in [0, 1].
 
     Returns:
         (B, 1, H, W).
     """
     (scale,) = _columns(parameters, ("scale",))
-    return scale[:, None, None, None] * image
+    return origin + scale[:, None, None, None] * (image - origin)
 
 
 def draw_sinusoid_parameters(count: int, generator: torch.Generator) -> Tensor:
@@ -144,21 +146,26 @@ def draw_sinusoid_parameters(count: int, generator: torch.Generator) -> Tensor:
     return uniform * torch.tensor([1.0, 2 * math.pi], device=generator.device)
 
 
-def render_sinusoids(parameters: Tensor, size: int, frequency: tuple[float, float] = (2.0, 3.0)) -> Tensor:
-    """``amplitude · cos(2π (f_x x + f_y y) / size + phase)``.
+def render_sinusoids(
+    parameters: Tensor, size: int, frequency: tuple[float, float] = (2.0, 3.0), origin: float = 0.0
+) -> Tensor:
+    """``origin + amplitude · (cos(2π (f_x x + f_y y) / size + phase) − origin)``.
+
+    Around an origin of 0 they fill a disk of a plane; from −1, black, on they are a cone of images in [0, 1].
 
     Args:
         parameters: (B, 2), `SINUSOID_PARAMETERS`; phase in radians.
         size: side in pixels.
         frequency: (f_x, f_y), periods per image.
+        origin: the intensity of amplitude 0.
 
     Returns:
-        (B, 1, size, size) in [-amplitude, amplitude].
+        (B, 1, size, size), within [-1, 1] for amplitudes and an origin within.
     """
     amplitude, phase = (value[:, None, None] for value in _columns(parameters, SINUSOID_PARAMETERS))
     place = torch.arange(size, device=parameters.device, dtype=parameters.dtype) * (2 * math.pi / size)
     angle = frequency[0] * place[None, None, :] + frequency[1] * place[None, :, None]
-    return (amplitude * torch.cos(angle + phase)).unsqueeze(1)
+    return (origin + amplitude * (torch.cos(angle + phase) - origin)).unsqueeze(1)
 
 
 def _columns(parameters: Tensor, names: tuple[str, ...]) -> tuple[Tensor, ...]:
