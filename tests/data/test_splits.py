@@ -65,20 +65,26 @@ def plain(vectors: np.ndarray, threshold: float) -> tuple[list[int], list[int]]:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 1000), st.integers(2, 40), st.floats(-0.5, 0.99), st.booleans(), st.integers(1, 17))
+@given(
+    st.integers(0, 1000),
+    st.integers(2, 40),
+    st.floats(-0.5, 0.99),
+    st.sampled_from(["set", "own", "none"]),
+    st.integers(1, 17),
+)
 def test_near_duplicates_are_those_of_the_definition(
-    seed: int, count: int, threshold: float, centred: bool, block: int
+    seed: int, count: int, threshold: float, centre: str, block: int
 ) -> None:
     random = np.random.default_rng(seed)
     originals = random.integers(0, 256, (count, 1, 3, 3))
     copies = originals[random.integers(0, count, count // 2)] + random.integers(-9, 9, (count // 2, 1, 3, 3))
     pixels = random.permutation(np.concatenate([originals, copies])).clip(0, 255).astype(np.uint8)
     vectors = pixels.reshape(len(pixels), -1) / 127.5 - 1
-    vectors -= vectors.mean(0) if centred else 0
+    vectors -= {"set": vectors.mean(0), "own": vectors.mean(1, keepdims=True), "none": 0}[centre]
     kept, removed = plain(vectors, threshold)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splits, "_BLOCK", block)
-        found = find_near_duplicates(ImageSet(pixels), threshold, centred=centred)
+        found = find_near_duplicates(ImageSet(pixels), threshold, centre=centre)
     assert found.kept.tolist() == kept
     assert found.removed.tolist() == removed
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -91,17 +97,17 @@ def test_near_duplicates_are_those_of_the_definition(
 
 def test_images_without_a_direction_are_alike() -> None:
     same = ImageSet(np.full((5, 1, 2, 2), 80, np.uint8))
-    found = find_near_duplicates(same, centred=True)
+    found = find_near_duplicates(same, centre="set")
     assert found.kept.tolist() == [0]
     assert found.twin.tolist() == [0] * 4
-    assert find_near_duplicates(same, centred=False).kept.tolist() == [0]
+    assert find_near_duplicates(same, centre="none").kept.tolist() == [0]
 
 
 def test_near_duplicates_of_a_subset_count_within_it() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
     pixels[5] = pixels[2]
     subset = ImageSet(pixels).subset([5, 0, 2]).with_flips()
-    found = find_near_duplicates(subset, centred=False)
+    found = find_near_duplicates(subset, centre="none")
     assert found.removed.tolist() == [2]
     assert found.twin.tolist() == [0]
     with pytest.raises(UserError, match="between -1 and 1, found 1.5"):

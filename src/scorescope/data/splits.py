@@ -20,6 +20,8 @@ from scorescope.foundation import UserError, track
 from scorescope.foundation.files import write_text
 
 _BLOCK = 2048
+Centre = Literal["set", "own", "none"]
+Origin = npt.NDArray[np.float32] | np.float32 | None
 
 
 def disjoint_subsets(total: int, size: int, *, count: int = 2, seed: int) -> list[Indices]:
@@ -81,7 +83,7 @@ class NearDuplicates(pydantic.BaseModel):
     similarity: npt.NDArray[np.float32]
 
 
-def find_near_duplicates(images: ImageSet, threshold: float = 0.95, *, centred: bool = True) -> NearDuplicates:
+def find_near_duplicates(images: ImageSet, threshold: float = 0.95, *, centre: Centre = "set") -> NearDuplicates:
     """Images whose cosine similarity to an earlier kept image exceeds a threshold; mirror images are not looked at.
 
     Going through the images in order, one is kept if no image kept so far is more similar than `threshold`. Computed as
@@ -90,15 +92,18 @@ def find_near_duplicates(images: ImageSet, threshold: float = 0.95, *, centred: 
     Args:
         images: where to look.
         threshold: between -1 and 1.
-        centred: similarity of the differences from the mean image, in which images that share a background are not
-            alike for that alone; otherwise of the images themselves, as values in [-1, 1].
+        centre: what the cosine is taken of. ``set``: the differences from the mean image, in which images that share a
+            background are not alike for that alone; ``own``: each image less its own mean, so that neither brightness
+            nor contrast counts, as in Kadkhodaie et al. 2024; ``none``: the images themselves, as values in [-1, 1].
 
     Raises:
         UserError: a threshold outside (-1, 1).
     """
     if not -1 < threshold < 1:
         raise UserError(f"a cosine similarity threshold lies between -1 and 1, found {threshold}")
-    origin = _mean_image(images) if centred else np.float32(127.5)
+    origin: Origin = None
+    if centre != "own":
+        origin = _mean_image(images) if centre == "set" else np.float32(127.5)
     kept = np.zeros(0, dtype=np.int64)
     removed, twins, similarities = [], [], []
     for start in track(range(0, images.stored, _BLOCK), "finding near-duplicates"):
@@ -193,21 +198,23 @@ def _mean_image(images: ImageSet) -> npt.NDArray[np.float32]:
     return (total / images.stored).astype(np.float32)
 
 
-def _directions(
-    images: ImageSet, rows: Indices, origin: npt.NDArray[np.float32] | np.float32
-) -> npt.NDArray[np.float32]:
+def _directions(images: ImageSet, rows: Indices, origin: Origin) -> npt.NDArray[np.float32]:
     """Images minus `origin`, flat and of unit length, and one more entry: 1 for an image that *is* the origin.
+
+    Without an origin every image has its own mean taken away.
 
     An image at the origin has no direction; the extra entry makes it similar to others like it and to nothing else.
     """
-    flat = (images.take(rows) - origin).reshape(len(rows), -1)
+    pixels = images.take(rows)
+    own = pixels.mean((1, 2, 3), keepdims=True, dtype=np.float32) if origin is None else origin
+    flat = (pixels - own).reshape(len(rows), -1)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
     none = norm < 1e-3 * np.sqrt(flat.shape[1])
     return np.hstack([np.where(none, 0, flat / np.where(none, 1, norm)), none]).astype(np.float32)
 
 
 def _most_similar(
-    images: ImageSet, block: npt.NDArray[np.float32], kept: Indices, origin: npt.NDArray[np.float32] | np.float32
+    images: ImageSet, block: npt.NDArray[np.float32], kept: Indices, origin: Origin
 ) -> tuple[npt.NDArray[np.float32], Indices]:
     """For every row of `block`, the largest similarity to a kept image and that image's index; (-inf, -1) if none."""
     best = np.full(len(block), -np.inf, dtype=np.float32)
