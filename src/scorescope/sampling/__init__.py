@@ -2,5 +2,26 @@
 
 from scorescope.sampling.blind import BlindState, blind_ascent
 from scorescope.sampling.flow import State, euler, heun, last
+from scorescope.sampling.inverse import (
+    BlockAverages,
+    Inpainting,
+    Measurement,
+    RandomDirections,
+    constrained_ascent,
+    start_of,
+)
 
-__all__ = ["BlindState", "State", "blind_ascent", "euler", "heun", "last"]
+__all__ = [
+    "BlindState",
+    "BlockAverages",
+    "Inpainting",
+    "Measurement",
+    "RandomDirections",
+    "State",
+    "blind_ascent",
+    "constrained_ascent",
+    "euler",
+    "heun",
+    "last",
+    "start_of",
+]

@@ -4,11 +4,16 @@ Kadkhodaie & Simoncelli, NeurIPS 2021, https://arxiv.org/abs/2007.13640, algorit
 ``d = D(y) − y`` the noise level is estimated as ``σ̂² = ‖d‖² / dim``; each step moves a fraction h along d and adds
 fresh noise of variance ``((1 − βh)² − (1 − h)²) σ̂²``, so that the noise level falls by the factor 1 − βh. β = 1 adds
 none. An image stops when its σ̂ falls below `sigma_end`.
+
+Two rules for the step: h is the same at every step, or it grows as ``h_t = h t / (1 + h (t − 1))``, t from 1, towards 1, so
+that late steps, which have little noise to lose, are as large as early ones were small. With h = 0.01 and β = 0.1 the noise
+falls by a factor of 40 in 3,688 steps by the first rule and in 110 by the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,22 +22,31 @@ from torch import Tensor
 from scorescope.denoisers.base import Denoiser
 from scorescope.foundation import UserError
 
+DIVERGED = 10.0  # times the noise level of the start
+LEAST_PATIENCE, PATIENCE = 1000, 3
+
 
 @dataclass(frozen=True)
 class BlindState:
     """One point of the ascent.
+
+    An image whose `converged` and `diverged` are both false is still on its way; in the last state it ran out of steps.
 
     Attributes:
         noisy: y, (B, C, H, W).
         denoised: D(y), (B, C, H, W), of each image's own last evaluation.
         sigma: σ̂ of each image, (B,).
         converged: which images have reached `sigma_end`, (B,) bool.
+        diverged: which images have been given up, because their σ̂ grew to ten times `sigma_start`, (B,) bool.
+        steps: how many steps each image has taken, int64 (B,).
     """
 
     noisy: Tensor
     denoised: Tensor
     sigma: Tensor
     converged: Tensor
+    diverged: Tensor
+    steps: Tensor
 
 
 def blind_ascent(
@@ -45,7 +59,7 @@ def blind_ascent(
     h: float = 0.01,
     beta: float = 0.1,
     h_grows: bool = True,
-    max_steps: int = 1000,
+    max_steps: int | None = None,
 ) -> Iterator[BlindState]:
     """Climb to the images that a denoiser expects, yielding every state.
 
@@ -59,8 +73,9 @@ def blind_ascent(
         h: first step size, in (0, 1].
         beta: share of the step that lowers the noise, in (0, 1]; smaller is more stochastic.
         h_grows: whether step t (from 1) is ``h·t / (1 + h·(t − 1))``, as the paper's code offers, instead of h.
-        max_steps: when to give up; the last state then has images that have not converged. An image whose σ̂ grows to
-            ten times `sigma_start` has diverged: it is left as it is and counts as not converged.
+        max_steps: when to give up; the last state then has images that have not converged. Three times what an exact
+            denoiser needs by default, and at least 1,000. An image whose σ̂ grows to ten times `sigma_start` has
+            diverged: it is left as it is and counts as not converged.
 
     Yields:
         One state a step; the last one holds the samples in `denoised`.
@@ -68,25 +83,79 @@ def blind_ascent(
     Raises:
         UserError: h or beta outside (0, 1], or sigma_end not between 0 and sigma_start.
     """
+    return climb(
+        lambda noisy, sigma, _: denoiser(noisy, sigma),
+        start,
+        generator,
+        sigma_start=sigma_start,
+        sigma_end=sigma_end,
+        h=h,
+        beta=beta,
+        h_grows=h_grows,
+        max_steps=max_steps,
+    )
+
+
+def climb(
+    estimate: Callable[[Tensor, Tensor, Tensor], Tensor],
+    start: Tensor,
+    generator: torch.Generator,
+    *,
+    sigma_start: float,
+    sigma_end: float,
+    h: float,
+    beta: float,
+    h_grows: bool,
+    max_steps: int | None,
+) -> Iterator[BlindState]:
+    """The ascent towards any estimate of the clean image: (y, σ̂, which of the B images these are) -> (≤ B, C, H, W).
+
+    Other arguments, states and errors as `blind_ascent`.
+    """
+    expected = steps_of_exact(sigma_start, sigma_end, h, beta, h_grows)
+    most = max_steps if max_steps is not None else max(LEAST_PATIENCE, PATIENCE * expected)
+    y, denoised = start.clone(), start.clone()
+    sigma = torch.full((len(start),), float(sigma_start), dtype=start.dtype, device=start.device)
+    steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+    with torch.no_grad():
+        for step in range(1, most + 1):
+            rate = step_size(step, h, h_grows)
+            noise = torch.randn(start.shape, generator=generator, dtype=start.dtype, device=start.device)
+            going = torch.nonzero((sigma > sigma_end) & (sigma < DIVERGED * sigma_start))[:, 0]
+            denoised[going] = estimate(y[going], sigma[going], going)
+            residual = denoised[going] - y[going]
+            sigma[going] = residual.square().mean((1, 2, 3)).sqrt()
+            gamma = sigma[going] * max((1 - beta * rate) ** 2 - (1 - rate) ** 2, 0.0) ** 0.5
+            y[going] += rate * residual + gamma.reshape(-1, 1, 1, 1) * noise[going]
+            steps[going] += 1
+            converged, diverged = sigma <= sigma_end, ~(sigma < DIVERGED * sigma_start)
+            yield BlindState(y.clone(), denoised.clone(), sigma.clone(), converged, diverged, steps.clone())
+            if bool((converged | diverged).all()):
+                return
+
+
+def step_size(step: int, h: float, h_grows: bool) -> float:
+    """h_t of step t, from 1."""
+    return h * step / (1 + h * (step - 1)) if h_grows else h
+
+
+def steps_of_exact(sigma_start: float, sigma_end: float, h: float, beta: float, h_grows: bool) -> int:
+    """How many steps the ascent takes with an exact denoiser, whose noise level falls by the factor ``1 − β h_t`` a step.
+
+    Raises UserError if h or beta is outside (0, 1], or sigma_end is not between 0 and sigma_start.
+    """
     if not (0 < h <= 1 and 0 < beta <= 1):
         raise UserError(f"the ascent needs 0 < h ≤ 1 and 0 < beta ≤ 1, found h={h}, beta={beta}")
     if not 0 < sigma_end < sigma_start:
         raise UserError(
             f"the ascent goes from sigma_start down to a positive sigma_end, found {sigma_start} to {sigma_end}"
         )
-    y, denoised = start.clone(), start.clone()
-    sigma = torch.full((len(start),), float(sigma_start), dtype=start.dtype, device=start.device)
-    active = torch.ones(len(start), dtype=torch.bool, device=start.device)
-    with torch.no_grad():
-        for step in range(1, max_steps + 1):
-            rate = h * step / (1 + h * (step - 1)) if h_grows else h
-            noise = torch.randn(start.shape, generator=generator, dtype=start.dtype, device=start.device)
-            denoised[active] = denoiser(y[active], sigma[active])
-            residual = denoised[active] - y[active]
-            sigma[active] = residual.square().mean((1, 2, 3)).sqrt()
-            gamma = sigma[active] * max((1 - beta * rate) ** 2 - (1 - rate) ** 2, 0.0) ** 0.5
-            y[active] += rate * residual + gamma.reshape(-1, 1, 1, 1) * noise[active]
-            active = active & (sigma > sigma_end) & (sigma < 10 * sigma_start)
-            yield BlindState(y.clone(), denoised.clone(), sigma.clone(), sigma <= sigma_end)
-            if not bool(active.any()):
-                return
+    step, level = 0, sigma_start
+    while level > sigma_end:
+        step += 1
+        rate = step_size(step, h, h_grows)
+        if beta * rate < 1 - 1e-12 and (not h_grows or rate > 0.999):
+            # From here on the rate is (nearly) constant: no need to count on.
+            return step - 1 + math.ceil(math.log(sigma_end / level) / math.log1p(-beta * rate))
+        level *= 1 - beta * rate
+    return step
