@@ -23,9 +23,9 @@ from scorescope.studies.workspace import available_device
 def sample(model: ModelChoice, out: Path, count: int, seed: int, device: str) -> str:
     """Draw samples of a network into a PNG file."""
     network, origin = open_network(model, available_device(device))
-    samples, converged = draw_samples(network, count, 0.0, MeasurementConfig(seed=seed))
-    _write(out, strip(samples.numpy()).png())
-    return f"{origin}\n{count} samples of {network.name}, {converged:.0%} converged: {out}"
+    drawn = draw_samples(network, count, 0.0, MeasurementConfig(seed=seed))
+    _write(out, strip(drawn.images.numpy()).png())
+    return f"{origin}\n{count} samples of {network.name}, {drawn.converged.mean():.0%} converged: {out}"
 
 
 def chosen_denoiser(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class MeasurementConfig(pydantic.BaseModel):
         psnr_images: training images and held-out images, each, that they are averaged over.
         samples: samples drawn from each network.
         sampler_h: first step of the blind ascent.
+        sampler_h_grows: whether its steps grow (see `blind_ascent`); otherwise all are as large as the first.
         sampler_beta: share of a step of the blind ascent that lowers the noise.
         sigma_end: noise level at which the blind ascent stops, in units of [-1, 1].
         flow_steps: sigmas of the flow, for networks that are told sigma.
@@ -54,6 +55,7 @@ class MeasurementConfig(pydantic.BaseModel):
     psnr_images: int = pydantic.Field(384, ge=1)
     samples: int = pydantic.Field(64, ge=2)
     sampler_h: float = pydantic.Field(0.01, gt=0, le=1)
+    sampler_h_grows: bool = True
     sampler_beta: float = pydantic.Field(0.1, gt=0, le=1)
     sigma_end: float = pydantic.Field(0.05, gt=0)
     flow_steps: int = pydantic.Field(18, ge=2)
@@ -64,22 +66,18 @@ class MeasurementConfig(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is under the microscope.
+class Trained:
+    """Networks, and what each was trained on.
 
     Attributes:
         networks: one network, or two, by the name that charts give them.
         training: the images that each was trained on.
         held_out: images that none was trained on; None if there are none.
-        optimal: the optimal denoiser of the first network's training images.
-        mechanisms: rival explanations by name, built on the same images.
     """
 
     networks: Mapping[str, NetworkDenoiser]
     training: Mapping[str, ImageSet]
     held_out: ImageSet | None
-    optimal: Denoiser
-    mechanisms: Mapping[str, Denoiser]
 
     @property
     def first(self) -> NetworkDenoiser:
@@ -98,6 +96,19 @@ class Subject:
         return [float(sigma) for sigma in log_spaced_sigmas(count, low, high)]
 
 
+@dataclass(frozen=True)
+class Subject(Trained):
+    """What is under the microscope: networks, and what they are compared with.
+
+    Attributes:
+        optimal: the optimal denoiser of the first network's training images.
+        mechanisms: rival explanations by name, built on the same images.
+    """
+
+    optimal: Denoiser
+    mechanisms: Mapping[str, Denoiser]
+
+
 def mechanisms_of(images: ImageSet, names: Sequence[str]) -> dict[str, Denoiser]:
     """The rival explanations on a training set: those named, or all training-free ones that are not costly."""
     standard = [name for name, entry in denoisers.items() if name != OPTIMAL and not entry.costly]
@@ -110,29 +121,55 @@ def chosen(images: ImageSet, count: int, seed: int) -> Tensor:
     return images.tensor(np.resize(order, count))
 
 
-def psnr_curves(subject: Subject, config: MeasurementConfig) -> Arrays:
+def psnr_of_images(trained: Trained, config: MeasurementConfig) -> Arrays:
+    """Output PSNR of every image at every level, for each network on its training images and on held-out ones.
+
+    Returns ``sigma`` (S,) and, for every network NAME, ``train/NAME`` and, with held-out images, ``test/NAME``, each
+    (S, `psnr_images`), dB. Image i is the same for both where it is held out, and image i mod N of a set of N.
+    """
+    sigmas = trained.sigmas(config.psnr_levels)
+    found: Arrays = {"sigma": np.array(sigmas)}
+    for name, network in trained.networks.items():
+        seen = chosen(trained.training[name], config.psnr_images, config.seed)
+        found[f"train/{name}"] = denoising_psnr(network, seen, sigmas, config.seed)
+        if trained.held_out is not None:
+            unseen = chosen(trained.held_out, config.psnr_images, config.seed)
+            found[f"test/{name}"] = denoising_psnr(network, unseen, sigmas, config.seed)
+    return found
+
+
+def psnr_curves(trained: Trained, config: MeasurementConfig) -> Arrays:
     """Output PSNR on training and on held-out images, averaged over images and networks.
 
     Returns ``sigma`` (S,), ``train`` (S,) and, with held-out images, ``test`` (S,), dB.
     """
-    sigmas = subject.sigmas(config.psnr_levels)
-    train, test = [], []
-    for name, network in subject.networks.items():
-        seen = chosen(subject.training[name], config.psnr_images, config.seed)
-        train.append(denoising_psnr(network, seen, sigmas, config.seed).mean(1))
-        if subject.held_out is not None:
-            unseen = chosen(subject.held_out, config.psnr_images, config.seed)
-            test.append(denoising_psnr(network, unseen, sigmas, config.seed).mean(1))
-    curves: Arrays = {"sigma": np.array(sigmas), "train": np.mean(train, axis=0)}
-    if test:
-        curves["test"] = np.mean(test, axis=0)
+    found = psnr_of_images(trained, config)
+    curves: Arrays = {"sigma": found["sigma"]}
+    for kind in ("train", "test"):
+        of_networks = [found[f"{kind}/{name}"] for name in trained.networks if f"{kind}/{name}" in found]
+        if of_networks:
+            curves[kind] = np.mean([values.astype(np.float64).mean(1) for values in of_networks], axis=0)
     return curves
 
 
-def draw_samples(
-    network: NetworkDenoiser, count: int, centre: float, config: MeasurementConfig
-) -> tuple[Tensor, float]:
-    """Samples of a network from a shared start, (count, C, H, W), and the share of them that converged.
+class Drawn(NamedTuple):
+    """Samples, and how the search for each ended.
+
+    Attributes:
+        images: (n, C, H, W).
+        converged: whether the noise fell to the level at which the search stops, bool (n,); all, where the noise is given.
+        diverged: whether it grew without end instead, bool (n,); the others ran out of steps.
+        steps: evaluations of the network, int64 (n,).
+    """
+
+    images: Tensor
+    converged: npt.NDArray[np.bool_]
+    diverged: npt.NDArray[np.bool_]
+    steps: npt.NDArray[np.int64]
+
+
+def draw_samples(network: NetworkDenoiser, count: int, centre: float, config: MeasurementConfig) -> Drawn:
+    """Samples of a network from a shared start.
 
     The noise is the same for every network given one config.
 
@@ -151,38 +188,42 @@ def draw_samples(
             sigma_end=config.sigma_end,
             h=config.sampler_h,
             beta=config.sampler_beta,
+            h_grows=config.sampler_h_grows,
         )
         final: BlindState = last(track(states, "sampling"))
-        return final.denoised, float(final.converged.float().mean())
+        ended = (values.cpu().numpy() for values in (final.converged, final.diverged, final.steps))
+        return Drawn(final.denoised, *ended)
     low, high = max(network.sigma_range[0], 0.002), min(network.sigma_range[1], HIGHEST_SIGMA)
     sigmas = edm_sigmas(config.flow_steps, low, high)
     sample: Tensor = last(track(heun(network, high * noise, sigmas), "sampling", config.flow_steps + 1)).noisy
-    return sample, 1.0
+    evaluations = np.full(count, 2 * config.flow_steps - 1)
+    return Drawn(sample, np.ones(count, dtype=bool), np.zeros(count, dtype=bool), evaluations)
 
 
-def sample_and_search(subject: Subject, config: MeasurementConfig) -> dict[str, Any]:
+def sample_and_search(trained: Trained, config: MeasurementConfig) -> dict[str, Any]:
     """Samples from shared noise, their nearest training images, and similarities.
 
     Returns, for every network NAME, ``samples/NAME`` and ``nearest/NAME`` (n, C, H, W), ``similarity/NAME`` (n,) and
-    ``converged/NAME`` (the share of the samples whose ascent ended at `sigma_end`);
+    ``converged/NAME``, ``diverged/NAME`` and ``steps/NAME`` (n,): how the search for each sample ended, see `Drawn`;
     with two networks ``agreement`` (n,); and ``reference`` (m,): how similar images that are not copies are to their
     nearest training image, from held-out images if there are any, else from training images and the others of the set.
     """
-    centre = float(chosen(subject.first_training, 512, config.seed).mean())
+    centre = float(chosen(trained.first_training, 512, config.seed).mean())
     found: dict[str, Any] = {}
-    for name, network in subject.networks.items():
-        training = subject.training[name]
-        samples, found[f"converged/{name}"] = draw_samples(network, config.samples, centre, config)
-        neighbours = nearest(samples, training)
-        found[f"samples/{name}"] = samples.numpy()
+    for name, network in trained.networks.items():
+        training = trained.training[name]
+        drawn = draw_samples(network, config.samples, centre, config)
+        neighbours = nearest(drawn.images, training)
+        found[f"samples/{name}"] = drawn.images.numpy()
+        found |= {f"{what}/{name}": getattr(drawn, what) for what in ("converged", "diverged", "steps")}
         found[f"nearest/{name}"] = training.tensor(neighbours.index[:, 0]).numpy()
         found[f"similarity/{name}"] = neighbours.similarity[:, 0]
-    if len(subject.networks) == 2:
-        first, second = (torch.from_numpy(found[f"samples/{name}"]) for name in subject.networks)
+    if len(trained.networks) == 2:
+        first, second = (torch.from_numpy(found[f"samples/{name}"]) for name in trained.networks)
         found["agreement"] = cosine_similarity(first, second)
-    training = subject.first_training
-    if subject.held_out is not None:
-        reference = nearest(chosen(subject.held_out, 512, config.seed), training)
+    training = trained.first_training
+    if trained.held_out is not None:
+        reference = nearest(chosen(trained.held_out, 512, config.seed), training)
     else:
         reference = nearest(chosen(training, min(512, training.stored), config.seed), training, exclude_self=True)
     found["reference"] = reference.similarity[:, 0]
@@ -230,25 +271,50 @@ def denoised_examples(subject: Subject, config: MeasurementConfig) -> Arrays:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Everything that is measured on one subject.
+class Sampled:
+    """The samples of one subject.
 
     Attributes:
         label: what the subject is called ("N = 100").
         networks: names of its networks.
+        found: see `sample_and_search`.
+    """
+
+    label: str
+    networks: tuple[str, ...]
+    found: dict[str, Any]
+
+    @property
+    def similarity(self) -> npt.NDArray[np.float64]:
+        """Of all networks' samples to their nearest training images, (networks · n,)."""
+        return np.concatenate([self.found[f"similarity/{name}"] for name in self.networks]).astype(np.float64)
+
+    @property
+    def nearest(self) -> float:
+        """Mean similarity of a sample to its nearest training image."""
+        return float(self.similarity.mean())
+
+    @property
+    def agreement(self) -> float | None:
+        """Mean similarity of the two networks' samples from the same noise; None with one network."""
+        agreement = self.found.get("agreement")
+        return None if agreement is None else float(agreement.astype(np.float64).mean())
+
+
+@dataclass(frozen=True)
+class Measured(Sampled):
+    """Everything that is measured on one subject.
+
+    Attributes:
         mechanisms: names of the mechanisms.
         curves: see `psnr_curves`.
-        found: see `sample_and_search`.
         deviations: see `deviations`.
         example_sigmas: levels of the examples.
         examples: see `denoised_examples`.
     """
 
-    label: str
-    networks: tuple[str, ...]
     mechanisms: tuple[str, ...]
     curves: Arrays
-    found: dict[str, Any]
     deviations: dict[str, Deviation]
     example_sigmas: Arrays
     examples: npt.NDArray[np.generic]
@@ -256,18 +322,16 @@ class Measured:
     @property
     def evidence(self) -> Evidence:
         """What the memorization rule decides on."""
-        similarity = np.concatenate([self.found[f"similarity/{name}"] for name in self.networks]).astype(np.float64)
         gap = None
         if "test" in self.curves:
             gap = float(np.mean(self.curves["train"].astype(np.float64) - self.curves["test"].astype(np.float64)))
-        agreement = self.found.get("agreement")
         noisy = 20 * np.log10(2 / self.curves["sigma"].astype(np.float64))
         return Evidence(
             gain=float(np.mean(self.curves["train"].astype(np.float64) - noisy)),
             psnr_gap=gap,
-            copied=copied_share(similarity, self.found["reference"].astype(np.float64)),
-            nearest=float(similarity.mean()),
-            agreement=None if agreement is None else float(agreement.astype(np.float64).mean()),
+            copied=copied_share(self.similarity, self.found["reference"].astype(np.float64)),
+            nearest=self.nearest,
+            agreement=self.agreement,
         )
 
     @property

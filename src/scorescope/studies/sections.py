@@ -11,7 +11,7 @@ import pandas as pd
 from scorescope.probes.attribution import NEGLIGIBLE_GAP
 from scorescope.studies import charts, palette, pictures
 from scorescope.studies.claims import Claim, Rule
-from scorescope.studies.measurements import Measured
+from scorescope.studies.measurements import Measured, Sampled
 from scorescope.studies.results import Results
 
 TRANSITION = "Seen and unseen images"
@@ -42,7 +42,7 @@ def psnr(results: Results, measured: Sequence[Measured]) -> None:
     )
 
 
-def samples(results: Results, measured: Sequence[Measured]) -> None:
+def samples(results: Results, measured: Sequence[Sampled]) -> None:
     """Samples from shared noise over their nearest training images, one sheet a subject."""
     for one in measured:
         rows, labels = [], []
@@ -52,11 +52,10 @@ def samples(results: Results, measured: Sequence[Measured]) -> None:
         for name in one.networks:
             rows.append(one.found[f"nearest/{name}"][:COLUMNS])
             labels.append(f"nearest to {name}" if len(one.networks) > 1 else "nearest training image")
-        found = one.evidence
-        said = [f"mean similarity of a sample to its nearest training image {found.nearest:.2f}"]
-        if found.agreement is not None:
-            said.append(f"of the two networks' samples to each other {found.agreement:.2f}")
-        lost = 1 - min(one.found[f"converged/{name}"] for name in one.networks)
+        said = [f"mean similarity of a sample to its nearest training image {one.nearest:.2f}"]
+        if one.agreement is not None:
+            said.append(f"of the two networks' samples to each other {one.agreement:.2f}")
+        lost = 1 - min(float(one.found[f"converged/{name}"].mean()) for name in one.networks)
         if lost > 0:
             said.append(f"{lost:.0%} of the ascents did not converge")
         results.add_sheet(
@@ -68,7 +67,7 @@ def samples(results: Results, measured: Sequence[Measured]) -> None:
         )
 
 
-def _samples_caption(one: Measured) -> str:
+def _samples_caption(one: Sampled) -> str:
     if len(one.networks) == 1:
         return "Samples of the network (shown at full contrast), and for each the most similar training image."
     return (
@@ -86,7 +85,7 @@ def full_contrast(images: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     return np.asarray(2 * (values - low) / width - 1, dtype=np.float32)
 
 
-def similarities(results: Results, measured: Sequence[Measured]) -> None:
+def similarities(results: Results, measured: Sequence[Sampled]) -> None:
     """Histograms of the similarity between samples, and to training images, one panel a subject."""
     panels = {}
     for one in measured:
@@ -211,8 +210,6 @@ def examples(results: Results, measured: Sequence[Measured]) -> None:
 def transition_claims(results: Results, measured: Sequence[Measured]) -> None:
     """The claims of kadkhodaie2024's figures 1 and 2 on networks for growing N."""
     gaps = [one.evidence.psnr_gap for one in measured]
-    agreements = [one.evidence.agreement for one in measured]
-    nearest = [one.evidence.nearest for one in measured]
     numbers = [gap for gap in gaps if gap is not None]
     results.claims.append(
         Claim(
@@ -227,27 +224,39 @@ def transition_claims(results: Results, measured: Sequence[Measured]) -> None:
             else "there are no held-out images",
         )
     )
-    known = [value for value in agreements if value is not None]
-    results.claims.append(
+    results.claims += sample_claims(measured)
+
+
+def sample_claims(measured: Sequence[Sampled], untested: str = "") -> list[Claim]:
+    """The claims of kadkhodaie2024's figure 2 on samples of networks for growing N.
+
+    Args:
+        measured: one for each N.
+        untested: why they are not tested; empty if they are.
+    """
+    first, last = measured[0], measured[-1]
+    similar = None
+    if first.agreement is not None and last.agreement is not None and len(measured) > 1:
+        similar = last.agreement - first.agreement
+    away = last.nearest - first.nearest if len(measured) > 1 else None
+    return [
         Claim(
             "Networks trained on disjoint images make the same samples from the same noise once N is large.",
             "kadkhodaie2024, figure 2",
-            f"mean similarity of paired samples at {measured[-1].label}, minus that at {measured[0].label}",
-            known[-1] - known[0] if len(known) > 1 else None,
+            f"mean similarity of paired samples at {last.label}, minus that at {first.label}",
+            None if untested else similar,
             Rule(at_least=0.2, because="a shift that the histograms show plainly"),
-            note="" if len(known) > 1 else "it takes two networks and several N",
-        )
-    )
-    results.claims.append(
+            note=untested or ("" if similar is not None else "it takes two networks and several N"),
+        ),
         Claim(
             "Samples move away from their nearest training images as N grows.",
             "kadkhodaie2024, figure 2",
-            f"mean similarity to the nearest training image at {measured[-1].label}, minus that at {measured[0].label}",
-            nearest[-1] - nearest[0] if len(nearest) > 1 else None,
+            f"mean similarity to the nearest training image at {last.label}, minus that at {first.label}",
+            None if untested else away,
             Rule(below=0.0),
-            note="" if len(nearest) > 1 else "it takes several N",
-        )
-    )
+            note=untested or ("" if away is not None else "it takes several N"),
+        ),
+    ]
 
 
 def mechanism_claims(results: Results, one: Measured) -> None:
@@ -357,5 +366,5 @@ def _inputs(kind: str) -> str:
     return "noisy training images" if kind == "forward" else "states of the network's own sampling"
 
 
-def _key(one: Measured) -> str:
+def _key(one: Sampled) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in one.label.lower()).strip("-")
