@@ -35,7 +35,7 @@ def _data() -> list[dict[str, str]]:
 def _studies() -> list[dict[str, str]]:
     return [
         {"name": name, "asks": study.question or study.title, "presets": ", ".join(study.presets)}
-        for name, study in studies.items()
+        for name, study in sorted(studies.items(), key=lambda item: not item[0].startswith("main/"))
     ]
 
 
