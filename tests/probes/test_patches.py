@@ -6,10 +6,16 @@ import torch
 from tests.posterior import oracles
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import OptimalDenoiser, SquarePatchDenoiser
+from scorescope.denoisers import (
+    FlexPatchDenoiser,
+    OptimalDenoiser,
+    ShareSchedule,
+    SquarePatchDenoiser,
+    WienerHeatmaps,
+)
 from scorescope.foundation import UserError
 from scorescope.noise import add_noise
-from scorescope.probes.patches import all_sides, choose_schedule, patch_errors
+from scorescope.probes.patches import all_sides, choose_schedule, choose_shares, patch_errors
 
 
 def test_errors_match_the_definition():
@@ -43,6 +49,23 @@ def test_of_a_patch_denoiser_its_own_side_is_chosen(digits):
     inputs = [add_noise(digits.tensor(range(4)), sigma, torch.Generator().manual_seed(1)) for sigma in sigmas]
     schedule, _ = choose_schedule(digits, SquarePatchDenoiser(digits, 5), inputs, sigmas, [1, 5, 8])
     assert schedule.sides == (5, 5)
+
+
+def test_of_a_mask_denoiser_its_own_share_is_chosen(digits):
+    images, sigmas = digits.subset(range(200)), [1.5, 0.6]
+    heatmaps = WienerHeatmaps(images)
+    inputs = [add_noise(images.tensor(range(3)), sigma, torch.Generator().manual_seed(2)) for sigma in sigmas]
+    denoiser = FlexPatchDenoiser(images, heatmaps, ShareSchedule(tuple(sigmas), (0.8, 0.5)))
+    schedule, errors = choose_shares(images, denoiser, heatmaps, inputs, sigmas, [0.3, 0.5, 0.8, 1.0])
+    assert schedule.shares == (0.8, 0.5)
+    assert schedule.sigmas == tuple(sigmas)
+    assert errors[0, 2] < 1e-9
+    assert errors[1, 1] < 1e-9
+    # a share of 1 is the optimal denoiser
+    with torch.no_grad():
+        made = denoiser(inputs[0], 1.5)
+        distance = (made - OptimalDenoiser(images)(inputs[0], 1.5)).square().mean().item()
+    assert errors[0, 3] == pytest.approx(distance, rel=1e-4)
 
 
 def test_sides_to_choose_from():

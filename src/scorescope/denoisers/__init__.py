@@ -5,7 +5,7 @@ from scorescope.denoisers.classical import BM3DDenoiser, WaveletDenoiser
 from scorescope.denoisers.closed_form import ClosedFormDenoiser
 from scorescope.denoisers.equivariant import BorderLocalScoreDenoiser, EquivariantLocalScoreDenoiser
 from scorescope.denoisers.gaussian import GaussianDenoiser
-from scorescope.denoisers.heatmaps import GivenHeatmaps, Heatmaps, WienerHeatmaps
+from scorescope.denoisers.heatmaps import GivenHeatmaps, Heatmaps, StoredHeatmaps, WienerHeatmaps
 from scorescope.denoisers.network import NetworkDenoiser
 from scorescope.denoisers.optimal import OptimalDenoiser, TrainingPosterior
 from scorescope.denoisers.patch_flex import FlexPatchDenoiser
@@ -35,6 +35,7 @@ __all__ = [
     "ShareSchedule",
     "SquarePatchDenoiser",
     "StackedDenoiser",
+    "StoredHeatmaps",
     "TrainingPosterior",
     "WaveletDenoiser",
     "WienerHeatmaps",

@@ -7,9 +7,11 @@ so that the Wiener filter gives heatmaps from the training images alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from scorescope.data.images import ImageSet
-from scorescope.foundation import UserError
+from scorescope.foundation import UserError, new_file
 from scorescope.posterior.wiener import wiener_filter
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+SIGMA_FILE = "sigma="
 
 
 class Heatmaps(ABC):
@@ -64,8 +67,61 @@ class GivenHeatmaps(Heatmaps):
 
     def at(self, sigma: float) -> Floats:
         """See `Heatmaps.at`."""
-        nearest = min(range(len(self.sigmas)), key=lambda k: abs(math.log(self.sigmas[k] / sigma)))
-        return np.asarray(self.values[nearest], dtype=np.float64)
+        return np.asarray(self.values[_nearest(self.sigmas, sigma)], dtype=np.float64)
+
+
+class StoredHeatmaps(Heatmaps):
+    """Heatmaps in a folder, one file a noise level, opened when a level is asked for; the level nearest in log σ decides.
+
+    Args:
+        folder: with files ``sigma=VALUE.npy``, float of any precision, (H, W, H, W), as `store_heatmaps` writes them.
+        only: the levels to choose from, in units of [-1, 1]; all that are there by default.
+
+    Raises:
+        UserError: no such folder, no such file in it, or none for one of the levels in `only`.
+    """
+
+    def __init__(self, folder: Path | str, only: Sequence[float] | None = None) -> None:
+        self.folder = Path(folder)
+        self.files: dict[float, Path] = {}
+        for path in sorted(self.folder.glob(f"{SIGMA_FILE}*.npy")):
+            with contextlib.suppress(ValueError):
+                self.files[float(path.stem.removeprefix(SIGMA_FILE))] = path
+        if not self.files:
+            raise UserError(
+                f"{folder} holds no heatmaps: files {SIGMA_FILE}VALUE.npy of shape (H, W, H, W), one a noise level"
+            )
+        missing = [sigma for sigma in only or () if float(sigma) not in self.files]
+        if missing:
+            raise UserError(f"{folder} holds no heatmaps for σ = {missing[0]}; it has {sorted(self.files)}")
+        self.sigmas = tuple(sorted(self.files if only is None else map(float, only), reverse=True))
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W) of the images that they are for."""
+        shape: tuple[int, ...] = np.load(self.files[self.sigmas[0]], mmap_mode="r").shape
+        return shape[:2]
+
+    def at(self, sigma: float) -> Floats:
+        """See `Heatmaps.at`. Raises UserError for a file of another shape, or with negative values."""
+        path = self.files[self.sigmas[_nearest(self.sigmas, sigma)]]
+        try:
+            values = np.load(path)
+            return GivenHeatmaps(values).at(1.0)
+        except (ValueError, OSError, UserError) as error:
+            raise UserError(f"{path} holds no heatmaps (H, W, H, W): {error}") from error
+
+
+def store_heatmaps(folder: Path | str, sigma: float, values: npt.NDArray[Any]) -> Path:
+    """Write heatmaps (H, W, H, W) of one noise level where `StoredHeatmaps` reads them, float32; returns the file."""
+    path = Path(folder) / f"{SIGMA_FILE}{sigma!r}.npy"
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values.astype(np.float32))
+    return path
+
+
+def _nearest(sigmas: Sequence[float], sigma: float) -> int:
+    return min(range(len(sigmas)), key=lambda k: abs(math.log(sigmas[k] / sigma)))
 
 
 class WienerHeatmaps(Heatmaps):
@@ -97,6 +153,8 @@ def as_heatmaps(heatmaps: Heatmaps | Tensor | npt.NDArray[Any] | None, images: I
     size = images.image_shape[1:]
     if isinstance(found, GivenHeatmaps) and found.values.shape[1:3] != size:
         raise UserError(f"{images.name}: images of {size} need heatmaps {size * 2}, found {found.values.shape[1:]}")
+    if isinstance(found, StoredHeatmaps) and found.size != size:
+        raise UserError(f"{images.name}: images of {size} need heatmaps of that size, {found.folder} has {found.size}")
     return found
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import Denoiser, WindowSchedule
+from scorescope.denoisers import Denoiser, FlexPatchDenoiser, Heatmaps, ShareSchedule, WindowSchedule
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
 from scorescope.posterior.patch_means import patch_means
@@ -24,6 +24,7 @@ from scorescope.posterior.processes import from_first
 from scorescope.posterior.units import sigma_to_levels, to_levels
 
 Floats = npt.NDArray[np.float64]
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def all_sides(height: int, width: int, smallest: int = 3) -> list[int]:
@@ -101,5 +102,80 @@ def choose_schedule(
         with torch.no_grad():
             reference = denoiser(noisy, sigma)
         errors[level] = patch_errors(images, noisy, sigma, reference, sides).mean(0)
+    return best_sides(sigmas, sides, errors), errors
+
+
+def best_sides(sigmas: Sequence[float], sides: Sequence[int], errors: Floats) -> WindowSchedule:
+    """The schedule of the sides with the least error: (S,) levels, (K,) sides, errors (S, K); of equal ones the first."""
     best = tuple(int(sides[place]) for place in errors.argmin(1))
-    return WindowSchedule(tuple(float(sigma) for sigma in sigmas), best), errors
+    return WindowSchedule(tuple(float(sigma) for sigma in sigmas), best)
+
+
+def share_errors(
+    images: ImageSet, heatmaps: Heatmaps, noisy: Tensor, sigma: float, reference: Tensor, shares: Sequence[float]
+) -> Floats:
+    """Mean squared errors between PSPC-Flex, with masks of several shares λ, and reference images.
+
+    Unlike sides, shares are compared by whole images: the masks of one share overlap in another way than those of another, and
+    what is to be near the network is what they are put together to.
+
+    Args:
+        images: the training set.
+        heatmaps: what the masks are made of: the network's own.
+        noisy: (B, C, H, W), in units of [-1, 1].
+        sigma: their noise level.
+        reference: what a denoiser made of them, (B, C, H, W).
+        shares: K of them, above 0, at most 1; 1 is the optimal denoiser.
+
+    Returns:
+        float64 (B, K), a mean over pixels and channels.
+
+    Raises:
+        UserError: no shares; as `FlexPatchDenoiser`.
+    """
+    if not shares:
+        raise UserError("there are no shares to choose from")
+    errors = np.empty((len(noisy), len(shares)))
+    with torch.no_grad():
+        for place, share in enumerate(shares):
+            made = FlexPatchDenoiser(images, heatmaps, float(share))(noisy, sigma)
+            errors[:, place] = (made.double() - reference.double()).square().mean((1, 2, 3)).cpu().numpy()
+    return errors
+
+
+def best_shares(sigmas: Sequence[float], shares: Sequence[float], errors: Floats) -> ShareSchedule:
+    """The schedule of the shares with the least error: (S,) levels, (K,) shares, errors (S, K); of equal ones the first."""
+    best = tuple(float(shares[place]) for place in errors.argmin(1))
+    return ShareSchedule(tuple(float(sigma) for sigma in sigmas), best)
+
+
+def choose_shares(
+    images: ImageSet,
+    denoiser: Denoiser,
+    heatmaps: Heatmaps,
+    inputs: Sequence[Tensor],
+    sigmas: Sequence[float],
+    shares: Sequence[float] = SHARES,
+) -> tuple[ShareSchedule, Floats]:
+    """The share schedule λ(σ) with which PSPC-Flex is nearest to a network, level by level.
+
+    Args:
+        images: the network's training set.
+        denoiser: the network.
+        heatmaps: its sensitivity heatmaps.
+        inputs: noisy images (B, C, H, W) for each level: the states of the network's own sampling.
+        sigmas: S noise levels.
+        shares: to choose from.
+
+    Returns:
+        The schedule, and the mean errors that it was chosen by, (S, shares).
+
+    Raises:
+        UserError: as `share_errors` and the denoiser.
+    """
+    errors = np.empty((len(sigmas), len(shares)))
+    for level, (noisy, sigma) in enumerate(track(list(zip(inputs, sigmas, strict=True)), "masks of every share")):
+        with torch.no_grad():
+            reference = denoiser(noisy, sigma)
+        errors[level] = share_errors(images, heatmaps, noisy, sigma, reference, shares).mean(0)
+    return best_shares(sigmas, shares, errors), errors
