@@ -46,6 +46,19 @@ def test_presets_and_overrides_reach_into_groups():
     assert Counting.configure().training.steps == 100
 
 
+def test_setting_one_key_of_a_group_leaves_what_its_default_says_of_the_others():
+    class Quick(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        training: Training = Training(steps=7)
+
+    class Hurrying(Counting):
+        name = "test/hurrying"
+        Config = Quick
+        presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tiny": {}, "small": {}, "paper": {}}
+
+    assert Hurrying.configure("small", ["training.rate=1"]).training == Training(steps=7, rate=1)
+
+
 @pytest.mark.parametrize(
     ("text", "sizes"), [("sizes=1,10,100", (1, 10, 100)), ("sizes=[3, 4]", (3, 4)), ("sizes=7", (7,)), ("sizes=", ())]
 )

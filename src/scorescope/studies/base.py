@@ -64,7 +64,7 @@ class Study(ABC, Generic[C]):
         """
         if preset not in cls.presets:
             raise UserError(unknown_name(f"preset of {cls.name}", preset, list(cls.presets)))
-        values = _merged(cls.presets[preset], settings)
+        values = _merged(_merged(_group_defaults(cls.Config), cls.presets[preset]), settings)
         for override in overrides:
             key, equals, text = override.partition("=")
             if not equals:
@@ -104,6 +104,13 @@ def setting_names(config: type[pydantic.BaseModel], prefix: str = "") -> dict[st
         else:
             found[prefix + name] = field.annotation
     return found
+
+
+def _group_defaults(config: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """What a config's own defaults say of its groups, so that setting one key of a group leaves the others as they are."""
+    defaults = {name: field.default for name, field in config.model_fields.items()}
+    groups = {name: value for name, value in defaults.items() if isinstance(value, pydantic.BaseModel)}
+    return {name: value.model_dump(exclude_unset=True) for name, value in groups.items()}
 
 
 def _parsed(config: type[pydantic.BaseModel], key: str, text: str) -> Any:
