@@ -86,6 +86,7 @@ def demo(
 
 def explain(
     model: ModelChoice,
+    others: Sequence[Path],
     data: str,
     held_out: str | None,
     preset: str,
@@ -99,6 +100,7 @@ def explain(
     folder = out or Path("runs") / f"explain-{model.path.name}"
     settings = {
         "model": str(model.path),
+        "others": [str(path) for path in others],
         "architecture": model.architecture,
         "arguments": model.arguments,
         "class_label": model.class_label,

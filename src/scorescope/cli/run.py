@@ -55,6 +55,9 @@ def explain(
     arch_arg: ArchArg = None,
     class_label: ClassLabel = None,
     held_out: Annotated[str | None, typer.Option(help="store of images that the model was not trained on")] = None,
+    other: Annotated[
+        list[Path] | None, typer.Option(help="checkpoint trained on another draw of the data, such as a disjoint half")
+    ] = None,
     preset: Annotated[str, typer.Option(help="tiny, small or paper")] = "small",
     out: Out = None,
     seed: Seed = 0,
@@ -69,7 +72,9 @@ def explain(
 
     choice = ModelChoice.of(model, arch, arch_arg, class_label)
     with showing_progress():
-        run = main_job.explain(choice, data, held_out, preset, out, seed, device, settings or [], plugin or [])
+        run = main_job.explain(
+            choice, other or [], data, held_out, preset, out, seed, device, settings or [], plugin or []
+        )
     run.show(as_json)
 
 

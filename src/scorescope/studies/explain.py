@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import pydantic
 
-from scorescope.data import DataSplit, load_images
+from scorescope.data import DataSplit, ImageSet, load_images
 from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
@@ -15,11 +16,17 @@ from scorescope.networks import open_checkpoint
 from scorescope.posterior.processes import check_same_images
 from scorescope.studies import sections
 from scorescope.studies.base import Study, study
+from scorescope.studies.kadkhodaie2024.explained import add_shrinkage
 from scorescope.studies.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
+from scorescope.studies.niedoba2025.explained import add_locality
+from scorescope.studies.niedoba2025.samples import add_sample_sheet
+from scorescope.studies.provenance import own_training_images
 from scorescope.studies.results import Results, Verdict
 from scorescope.studies.transition import measurement_methods
+from scorescope.studies.vastola2025.explained import add_variance
 from scorescope.studies.workspace import Workspace
-from scorescope.training import Selection
+
+Look = Literal["locality", "shrinkage", "variance"]
 
 
 class ExplainConfig(pydantic.BaseModel):
@@ -27,6 +34,7 @@ class ExplainConfig(pydantic.BaseModel):
 
     Attributes:
         model: checkpoint of any kind that `scorescope.networks.open_checkpoint` opens.
+        others: checkpoints of the same kind, trained on other draws of the same data, such as a disjoint half.
         architecture: of a state dictionary; by default its parameters' names decide.
         arguments: what a state dictionary does not say, by name.
         class_label: the class that the model is asked for; None for none.
@@ -34,11 +42,13 @@ class ExplainConfig(pydantic.BaseModel):
         held_out: images that it was not trained on; the data set's own test images by default, if it has any.
         measurement: how much is measured.
         mechanisms: names of the denoisers that are compared; all that are not costly by default.
+        closer: which of the rival explanations are looked at more closely, with their paper's own measurements.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     model: str = ""
+    others: tuple[str, ...] = ()
     architecture: str | None = None
     arguments: dict[str, Any] = {}
     class_label: int | None = None
@@ -46,6 +56,24 @@ class ExplainConfig(pydantic.BaseModel):
     held_out: str | None = None
     measurement: MeasurementConfig = MeasurementConfig()
     mechanisms: tuple[str, ...] = ()
+    closer: tuple[Look, ...] = ("locality", "shrinkage", "variance")
+
+
+def _locality(results: Results, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> None:
+    add_locality(results, subject, config, workspace)
+    add_sample_sheet(results, subject, config, workspace, sections.SAMPLES)
+
+
+def _shrinkage(results: Results, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> None:
+    images = subject.held_out or subject.first_training
+    add_shrinkage(results, subject.first, images, workspace, seed=config.seed)
+
+
+CLOSER: dict[Look, Callable[[Results, Subject, MeasurementConfig, Workspace], None]] = {
+    "locality": _locality,
+    "shrinkage": _shrinkage,
+    "variance": add_variance,
+}
 
 
 @study
@@ -80,25 +108,29 @@ class Explain(Study[ExplainConfig]):
         if not config.model or not config.data:
             raise UserError("this study takes a model and its training images: scorescope explain --model M --data D")
         images = load_images(config.data)
-        opened = open_checkpoint(
-            config.model, config.architecture, config.arguments, sides=images.train.image_shape[1:]
-        )
-        network = denoiser_of(opened, "network", config.class_label).to(workspace.device)
         if config.held_out is not None:
             images = DataSplit(images.train, load_images(config.held_out).train)
-        _check_fit(network, images, config.model)
-        images, provenance = _own_training_images(opened.config.training, images)
         check_same_images(images.train)
+        names = ["network", *(f"other {index}" for index in range(1, len(config.others) + 1))]
+        models = [
+            _model(path, name, config, images, workspace)
+            for name, path in zip(names, [config.model, *config.others], strict=True)
+        ]
+        own = models[0].training
         subject = Subject(
-            networks={"network": network},
-            training={"network": images.train},
+            networks={name: model.network for name, model in zip(names, models, strict=True)},
+            training={name: model.training for name, model in zip(names, models, strict=True)},
             held_out=images.test,
-            optimal=OptimalDenoiser(images.train),
-            mechanisms=mechanisms_of(images.train, config.mechanisms),
+            optimal=OptimalDenoiser(own),
+            mechanisms=mechanisms_of(own, config.mechanisms),
         )
         measured = measure("the model", subject, config.measurement, workspace)
-        results = self._results(config, images, measured, provenance)
-        results.methods["Model"] = opened.origin
+        results = self._results(config, DataSplit(own, images.test), measured, models[0].provenance)
+        results.methods["Model"] = models[0].origin
+        for name, model in list(zip(names, models, strict=True))[1:]:
+            results.methods[name.capitalize()] = f"{model.origin} Its training images: {model.provenance}."
+        for look in config.closer:
+            CLOSER[look](results, subject, config.measurement, workspace)
         return results
 
     def _results(self, config: ExplainConfig, images: DataSplit, measured: Measured, provenance: str) -> Results:
@@ -124,17 +156,22 @@ class Explain(Study[ExplainConfig]):
         return results
 
 
-def _own_training_images(record: Mapping[str, Any], images: DataSplit) -> tuple[DataSplit, str]:
-    """The part of the data that the checkpoint says it was trained on, and what is known of that, in words."""
-    recorded = record.get("selection")
-    if recorded and recorded["total"] == images.train.stored:
-        chosen = Selection.model_validate(recorded).choose(images.train)
-        if chosen.fingerprint() == record.get("data_sha256"):
-            return DataSplit(chosen, images.test), "those that the checkpoint says it was trained on"
-    if record.get("data_sha256") == images.train.fingerprint():
-        return images, "those that the checkpoint says it was trained on"
-    said = "the checkpoint was trained on other images" if "data_sha256" in record else "the checkpoint does not say"
-    return images, f"as given; {said}"
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint that was opened, its training images, and where both are known from."""
+
+    network: NetworkDenoiser
+    training: ImageSet
+    origin: str
+    provenance: str
+
+
+def _model(path: str, name: str, config: ExplainConfig, images: DataSplit, workspace: Workspace) -> _Model:
+    opened = open_checkpoint(path, config.architecture, config.arguments, sides=images.train.image_shape[1:])
+    network = denoiser_of(opened, name, config.class_label).to(workspace.device)
+    _check_fit(network, images, path)
+    training, provenance = own_training_images(opened.config.training, images.train)
+    return _Model(network, training, opened.origin, provenance)
 
 
 def _said(verdict: str) -> str:
