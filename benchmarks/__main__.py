@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import device, harness, memory, posterior, sharding, training
+from benchmarks import device, harness, jacobian, memory, posterior, sensitivity, sharding, training, variance
 
 # Suites of rows that are timed in this process, and suites that start processes or write tables of their own.
-ROWS = {"posterior": posterior.rows, "training": training.rows}
+ROWS = {
+    "posterior": posterior.rows,
+    "sensitivity": sensitivity.rows,
+    "jacobian": jacobian.rows,
+    "variance": variance.rows,
+    "training": training.rows,
+}
 OWN = {"memory": memory.keep, "sharding": sharding.keep, "device": device.keep}
 
 
