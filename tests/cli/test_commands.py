@@ -104,7 +104,24 @@ def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, t
     results = json.loads(said)
     assert results["methods"]["Training images"].startswith("200 images of digits")
     assert "checkpoint says it was trained on" in results["methods"]["Training images"]
-    assert {figure["key"] for figure in results["figures"]} >= {"psnr", "deviation", "explained", "similarity"}
+    keys = {figure["key"] for figure in results["figures"]}
+    assert keys >= {"psnr", "deviation", "explained", "similarity"}
+    assert keys >= {"heatmaps-network", "concentration", "best-side", "explained-network", "sample-sheet"}
+    assert keys >= {"eigenvalues", "eigenvectors", "dimension", "proxy-variance"}
+    assert "model-variance" not in keys
+
+
+def test_a_second_model_adds_agreement_and_the_variance_of_models(capsys, trained, tmp_path):
+    other = tmp_path / "other"
+    words = ["--data", "digits", "--size", 200, "--split", "b", "--seed", 1, "--preset", "tiny", "--steps", 60]
+    assert run(capsys, "train", *words, "--out", other)[0] == 0
+    more = ["--data", "digits", "--preset", "tiny", "--set", "closer=variance", "--out", tmp_path / "run", "--json"]
+    code, said, _ = run(capsys, "explain", "--model", trained, "--other", other, *more)
+    results = json.loads(said)
+    assert code == 0
+    assert "model-variance" in {figure["key"] for figure in results["figures"]}
+    assert "checkpoint says it was trained on" in results["methods"]["Other 1"]
+    assert "the other network's" in results["verdicts"][0]["explanation"]
 
 
 def test_training_leaves_a_checkpoint_its_record_and_a_page(trained):

@@ -36,8 +36,7 @@ def add_variance(results: Results, subject: Subject, config: MeasurementConfig, 
     Args:
         results: of a report that was measured with the same settings; gains figures, a table and a method.
         subject: one network, or several that were trained on different draws; the first one's flow is followed, and the
-            posterior is
-            that of its training images.
+            posterior is that of its training images.
         config: noise levels, inputs and seed; at most 16 flows are followed.
         workspace: of the run; the measurement is a cell.
     """
@@ -45,16 +44,14 @@ def add_variance(results: Results, subject: Subject, config: MeasurementConfig, 
     flows = found["fraction"].shape[1]
     results.introductions[SECTION] = (
         "A network is trained on noisy targets; where a noisy image may come from several training images, the target varies,"
-        " and what"
-        " is learned from finitely many of them varies as well (Vastola, ICLR 2025)."
+        " and what is learned from finitely many of them varies as well (Vastola, ICLR 2025)."
     )
     fraction = found["fraction"]
     results.add_chart(
         "proxy-variance",
         "How noisy its training target is along its own sampling",
         "Share of the target score's size that is noise, tr C / (tr C + ‖s‖²), at the states of the model's own flow: 0 where"
-        " one"
-        f" training image is certain. Median and quartiles over {flows} flows.",
+        f" one training image is certain. Median and quartiles over {flows} flows.",
         SECTION,
         charts.lines(
             charts.Panel(
@@ -87,8 +84,8 @@ def add_variance(results: Results, subject: Subject, config: MeasurementConfig, 
     )
     results.methods["Variance of the target"] = (
         f"From the exact posterior over the {subject.first_training.stored} training images, at the states of the first"
-        " network's own"
-        f" probability flow (Heun), {flows} trajectories; in the process y = x + σ n, so that C = Cov[x | y] / σ⁴."
+        f" network's own probability flow (Heun), {flows} trajectories; in the process y = x + σ n, so that"
+        " C = Cov[x | y] / σ⁴."
     )
 
 
@@ -131,8 +128,7 @@ def _beside(results: Results, found: dict[str, Any], networks: int) -> None:
         "model-variance",
         "Variance of the networks beside that of their target",
         "If the target's noise makes the networks differ, the two rise and fall together. Where the networks differ and the"
-        " target"
-        " does not vary, something else does: their data, their start, the order of training."
+        " target does not vary, something else does: their data, their start, the order of training."
         f" Means over {found['model'].shape[1]} flows, a pixel.",
         SECTION,
         charts.lines(charts.Panel(series, "variance", y_log=True)),
