@@ -1,9 +1,11 @@
 """Checkpoints open as they were saved, and damaged ones are refused in one line."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from scorescope.foundation import UserError
 from scorescope.networks import NetworkConfig, build_network, load_network, save_network
@@ -31,6 +33,15 @@ def test_a_saved_network_opens_the_same(saved):
     assert all(
         torch.equal(a, b) for a, b in zip(network.state_dict().values(), fresh.state_dict().values(), strict=True)
     )
+
+
+def test_networks_built_side_by_side_are_those_built_in_turn():
+    config = CONFIG.model_copy(update={"arguments": {"channels": 1, "width": 32, "blocks": 2}})
+    expected = [parameters_to_vector(build_network(config, seed=seed).parameters()) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        built = list(pool.map(lambda seed: build_network(config, seed=seed), range(8)))
+    for one, network in zip(expected, built, strict=True):
+        assert torch.equal(one, parameters_to_vector(network.parameters()))
 
 
 def test_building_leaves_the_global_random_state_alone():

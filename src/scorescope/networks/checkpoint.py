@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from scorescope.foundation import UserError, new_folder
 from scorescope.foundation.files import write_json
+from scorescope.foundation.randomness import seeded
 from scorescope.networks.preconditioning import preconditioning_from
 from scorescope.networks.readers.rebuilding import rebuild
 from scorescope.networks.readers.state_dict import read_safetensors
@@ -56,8 +56,7 @@ def build_network(config: NetworkConfig, seed: int = 0) -> nn.Module:
     Raises UserError for an unknown architecture or arguments that it does not take.
     """
     entry = architectures[config.architecture]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             return entry.build(**config.arguments)
         except TypeError as error:

@@ -33,6 +33,7 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from scorescope.foundation import UserError
+from scorescope.foundation.randomness import seeded
 from scorescope.probes.features import Features
 
 Floats = npt.NDArray[np.float64]
@@ -270,8 +271,7 @@ class _AsTheyAre(nn.Module):
 @contextlib.contextmanager
 def _quiet(seed: int) -> Iterator[None]:
     """Let torchmetrics draw from the global generator and put that back; without its remarks on memory."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.manual_seed(seed)
+    with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
         yield
 

@@ -7,14 +7,13 @@ PyTorch's global generator, which is seeded for the time of such a network's pas
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_GLOBAL_GENERATOR = threading.Lock()
+from scorescope.foundation.randomness import seeded
 
 
 def mixed(*numbers: int) -> int:
@@ -41,8 +40,7 @@ class LayerNoise:
         if not self._drawing:
             yield
             return
-        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=self._cuda):
-            torch.manual_seed(seed)
+        with seeded(seed, self._cuda):
             before = self._state()
             yield
             self._drawing = not torch.equal(before, self._state())
