@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
 from scorescope.probes.jacobian import Jacobian
+from scorescope.probes.linear_unet import LinearUNet, is_linear_unet
 from scorescope.probes.linearization import PRODUCTS_AT_ONCE
 
 COPIES = 32
@@ -56,14 +58,13 @@ def sensitivity(
         if not (0 <= row < height and 0 <= column < width):
             raise UserError(f"pixel ({row}, {column}) is outside images of {height}×{width}")
     total = torch.zeros(height * width if pixels is None else len(pixels), height * width, device=noisy.device)
-    asked = all_pixels(height, width) if pixels is None else list(pixels)
-    at_a_time = max(1, products_at_once // channels)
     for image in track(noisy, f"sensitivity at σ = {sigma:.3g}"):
-        rows = _rows(denoiser, image, sigma, min(products_at_once, channels * len(asked)))
-        for start in range(0, len(asked), at_a_time):
-            part = asked[start : start + at_a_time]
-            looks = rows(_unit_outputs(part, image))  # (P·C, C, H, W)
-            total[start : start + len(part)] += looks.abs().sum(1).reshape(len(part), channels, -1).sum(1)
+        if pixels is None and is_linear_unet(denoiser):
+            whole = LinearUNet(cast("NetworkDenoiser", denoiser), image, products_at_once=products_at_once).matrix()
+            total += whole.abs_().reshape(channels, height * width, channels, height * width).sum((0, 2))
+        else:
+            asked = all_pixels(height, width) if pixels is None else pixels
+            _add_heatmaps(total, denoiser, image, sigma, asked, products_at_once)
     return (total / len(noisy)).reshape(-1, height, width)
 
 
@@ -104,6 +105,19 @@ def sides_holding(heatmaps: Floats, pixels: Pixels, shares: Sequence[float]) -> 
 def all_pixels(height: int, width: int) -> list[tuple[int, int]]:
     """Every pixel (row, column) in row order."""
     return [(row, column) for row in range(height) for column in range(width)]
+
+
+def _add_heatmaps(
+    total: Tensor, denoiser: Denoiser, image: Tensor, sigma: float, pixels: Pixels, products_at_once: int
+) -> None:
+    """Add one image's heatmaps of some output pixels to `total`, (P, H·W)."""
+    channels = len(image)
+    rows = _rows(denoiser, image, sigma, min(products_at_once, channels * len(pixels)))
+    at_a_time = max(1, products_at_once // channels)
+    for start in range(0, len(pixels), at_a_time):
+        part = pixels[start : start + at_a_time]
+        looks = rows(_unit_outputs(part, image))  # (P·C, C, H, W)
+        total[start : start + len(part)] += looks.abs().sum(1).reshape(len(part), channels, -1).sum(1)
 
 
 def _rows(denoiser: Denoiser, image: Tensor, sigma: float, products_at_once: int) -> Callable[[Tensor], Tensor]:
