@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scorescope.report import run_study
-from scorescope.studies.niedoba2025 import Fig4, fig4
+from scorescope.studies.niedoba2025 import Fig4, fig4_page
+from scorescope.studies.niedoba2025.patch_fits import PatchErrors
 from scorescope.studies.results import Results
 
 
@@ -47,9 +48,9 @@ def verdicts(places, low=1e-4, few="", sigmas=SIGMAS):
     to_optimal = np.full((len(sigmas), 3, 4), 0.3)
     to_optimal[-1] = low
     to_network = errors_with_best(places, sides)
-    found = fig4.PatchErrors("net", sigmas, sides, to_optimal, to_network, to_network[:, :, :2], [0.5, 1.0], 0.5, {})
+    found = PatchErrors("net", sigmas, sides, to_optimal, to_network, to_network[:, :, :2], [0.5, 1.0], 0.5, {})
     results = Results(study="test", title="test")
-    fig4.add_claims(results, [found], few)
+    fig4_page.add_claims(results, [found], few)
     assert found.windows.sides == tuple(sides[place] for place in places)
     return [claim.verdict for claim in results.claims]
 

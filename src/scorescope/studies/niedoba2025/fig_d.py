@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from scorescope.studies.base import Study, study
 from scorescope.studies.charts import heat_table
 from scorescope.studies.claims import Rule
-from scorescope.studies.niedoba2025 import fig3, fig4, fig7
+from scorescope.studies.niedoba2025 import fig3, fig4, fig4_page, fig7
 from scorescope.studies.niedoba2025.against import KINDS, Against, compare
 from scorescope.studies.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, open_comparison
 from scorescope.studies.niedoba2025.deciding import decided
@@ -86,13 +86,13 @@ class FigD(Study[FigDConfig]):
         results.headline = _headline(found)
         _order(results, found)
         fig3.show(results, looks, config.heatmap_images)
-        fig4.show(results, patches, config.inputs)
+        fig4_page.show(results, patches, config.inputs)
         for one in comparison.networks:
             fig7.show(results, [each for each in found if each.network == one.name], config.inputs)
         fig7.add_tables(results, found)
         _claim(results, found, comparison.too_few())
         fig3.add_claims(results, looks, fig3.too_few(comparison, config.heatmap_images))
-        fig4.add_claims(results, patches, comparison.too_few())
+        fig4_page.add_claims(results, patches, comparison.too_few())
         fig7.add_claims(results, found, comparison.too_few())
         comparison.describe(results, SUMMARY)
         fig3.describe(results, config.heatmap_images)
