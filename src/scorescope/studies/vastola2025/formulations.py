@@ -174,7 +174,8 @@ def linear_models(config: FormulationsConfig) -> dict[str, Any]:
         _, t, x = proxy.draw_training(PLACES, generator)
         between = fitted_kernel(models).trace(x, t)
         kernels = [kernel(proxy, features, training) for kernel in (noise_kernel, misfit_kernel)]
-        ratios = [(kernel.trace(x, t) / between).quantile(QUARTILES).tolist() for kernel in kernels]
+        reached = between > 0  # far from all features, models are zero and do not vary: there is no ratio
+        ratios = [(kernel.trace(x, t) / between)[reached].quantile(QUARTILES).tolist() for kernel in kernels]
         found[name] = {
             "average": densities[name].average.numpy(),
             "inside": densities[name].inside,
