@@ -8,6 +8,7 @@ import torch
 
 from scorescope.denoisers import (
     ClosedFormDenoiser,
+    NetworkDenoiser,
     OptimalDenoiser,
     SquarePatchDenoiser,
     denoisers,
@@ -15,6 +16,7 @@ from scorescope.denoisers import (
     patch_square,
 )
 from scorescope.denoisers import training_set as module
+from scorescope.networks import UNet
 
 SIGMAS = torch.tensor([0.002, 0.1, 0.4, 1.0, 5.0, 80.0])
 NAMES = (
@@ -100,3 +102,14 @@ def test_descriptions_and_gradients(few, there):
     torch.testing.assert_close(moved, products, rtol=1e-4, atol=1e-5)
     [gradient] = torch.autograd.grad(denoiser(on_device, sigmas.to(device)), on_device, vectors[0].to(device))
     torch.testing.assert_close(gradient.cpu(), products[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["cpu", pytest.param("cuda", marks=cuda)])
+def test_a_network_takes_images_from_anywhere_and_gives_them_back_there(place):
+    network = NetworkDenoiser(UNet(1, 4, 1), "blind-residual", (1, 8, 8), (0.0, 2.0)).to(place)
+    noisy = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        here, there = network(noisy), network(noisy.to(place))
+    assert here.device == noisy.device
+    assert there.device.type == place
+    torch.testing.assert_close(here, there.cpu())

@@ -45,15 +45,15 @@ class Denoiser(nn.Module, ABC):
                 May be left out only if the denoiser is `blind`.
 
         Returns:
-            The estimate of the clean images, (B, C, H, W), dtype of `noisy`.
+            The estimate of the clean images, (B, C, H, W), dtype and device of `noisy`.
 
         Raises:
             UserError: wrong shape, non-finite pixels, sigma not positive and finite.
         """
-        return self.denoise(*self.checked(noisy, sigma))
+        return self.denoise(*self.checked(noisy, sigma)).to(noisy.device)
 
     def checked(self, noisy: Tensor, sigma: float | Tensor | None) -> tuple[Tensor, Tensor]:
-        """The noisy images and one sigma an image, (B,), after the checks that `forward` promises."""
+        """The noisy images and one sigma an image, (B,), after the checks that `forward` promises, where it computes."""
         if noisy.ndim != 4 or tuple(noisy.shape[1:]) != self.image_shape:
             raise UserError(
                 f"{self.name} takes images (B, {', '.join(map(str, self.image_shape))}), found {tuple(noisy.shape)}"

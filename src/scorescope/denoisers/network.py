@@ -73,6 +73,11 @@ class NetworkDenoiser(Denoiser):
         other.class_label = class_label
         return other
 
+    def checked(self, noisy: Tensor, sigma: float | Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Denoiser.checked`; on the network's device."""
+        weights = next(self.network.parameters(), None)
+        return super().checked(noisy if weights is None else noisy.to(weights.device), sigma)
+
     def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         """See `Denoiser.denoise`. Raises UserError if the network needs a class and none was chosen."""
         self.classes.check(self.class_label)
