@@ -135,3 +135,8 @@ def test_files_that_are_no_index_lists_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"indices": [1]}')
     with pytest.raises(UserError, match="is not a list of indices: made_by"):
         IndexList.load(tmp_path / "bad.json")
+
+
+def test_one_subset_that_is_too_large_is_refused() -> None:
+    with pytest.raises(UserError, match="a subset of 12 images was asked for, there are 11"):
+        disjoint_subsets(11, 12, count=1, seed=0)

@@ -47,6 +47,8 @@ def disjoint_subsets(total: int, size: int, *, count: int = 2, seed: int) -> lis
         raise UserError(f"subsets need size ≥ 1 and count ≥ 1, found {size} and {count}")
     share = total // count
     if size > share:
+        if count == 1:
+            raise UserError(f"a subset of {size} images was asked for, there are {total}")
         raise UserError(
             f"{count} disjoint subsets of {size} need {count * size} images, there are {total}: at most {share} each"
         )

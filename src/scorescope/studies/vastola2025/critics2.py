@@ -119,8 +119,8 @@ class Critics2(Study[Critics2Config]):
         """See `Study.run`. Raises UserError if there are fewer images than the largest size."""
         images = load_images(config.images.data)
         check_same_images(images.train)
+        on_images = compare_on_images(config.images, images, workspace)  # first: it is what can be refused
         on_points = compare_linear(config.linear, workspace) + compare_on_points(config.points, workspace)
-        on_images = compare_on_images(config.images, images, workspace)
         results = Results(study=self.name, title=self.title)
         results.headline = pages.headline(on_images, on_points, config.seed, config.conclusive)
         pages.images(results, on_images, config.images.mechanisms)
