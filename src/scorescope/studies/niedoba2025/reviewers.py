@@ -46,6 +46,7 @@ SAMPLES = "Samples from the same noise"
 SOURCE = "niedoba2025, section 2"
 COPY = 0.99
 SAMPLED = (FLEX, "pspc-square", STACKED, "local-score", "pca-locality", "gaussian", "closed-form")
+MOSTLY = 50  # per cent of the samples: above, a denoiser copies
 
 
 class ReviewersConfig(SampledConfig):
@@ -167,10 +168,11 @@ def _headline(cast: Cast, quality: pd.DataFrame, space: FeatureSpace) -> str:
     if few or "frechet" not in quality:
         return f"Nothing is ranked by its samples: {few or 'none is finite'}."
     against = HELD_OUT if HELD_OUT in set(quality["beside"]) else str(quality["beside"].iloc[0])
-    distance = quality[quality["beside"] == against].set_index("samples of")["frechet"].dropna()
-    free = distance[[name for name in cast.training_free if name in distance.index and name != OPTIMAL]]
+    measured = quality[quality["beside"] == against].set_index("samples of").dropna(subset="frechet")
+    distance, copies = measured["frechet"], set(measured.index[measured["copied (%)"] > MOSTLY]) | {OPTIMAL}
+    free = distance[[name for name in cast.training_free if name in distance.index and name not in copies]]
     if free.empty:
-        return "No training-free denoiser but the optimal one was sampled."
+        return "No training-free denoiser but those that copy was sampled."
     best = str(free.idxmin())
     floor = f", {distance[HELD_OUT]:.3g} of as many held-out images" if HELD_OUT in distance.index else ""
     unit = "FID" if space.published else f"Fréchet distance in {space.name} features, which is no FID"
