@@ -151,13 +151,13 @@ def waves(results: Results, found: Found, row: Sequence[Spectrum]) -> None:
                 charts.Series("random rotations", ranks, level, level * 0 + low, level * 0 + high, colour=palette.GREY),
             ],
             "concentration",
-            "Share of the energy in one wave",
+            "Energy in one wave",
             y_range=(0.0, 1.0),
         ),
         charts.Panel(
             [charts.Series("eigenvectors", ranks, _mean(row, "frequency"), colour=palette.BLUE)],
             "periods a pixel",
-            "Frequency of that wave",
+            "Its frequency",
             y_range=(0.0, None),
         ),
         charts.Panel(
