@@ -229,7 +229,7 @@ HOSTILE = {
     "names of no network": (lambda p: p.write_bytes(archive({"a.weight": torch.ones(2)})), "name the architecture with --arch"),
     "heads that cannot be known": (
         lambda p: torch.save(state_dict(build("dit", DIT | {"num_classes": 0})[0]), p),
-        "say --arch-arg num_heads=N",
+        r"say --arch-arg num_heads=N \(in a study: --set",
     ),
     "a whole network": (lambda p: torch.save(unet(), p), r"scorescope\.networks\.unet\.UNet"),
     "a damaged safetensors file": (

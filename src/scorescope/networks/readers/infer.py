@@ -18,6 +18,8 @@ from typing import Any
 
 from scorescope.foundation import UserError
 
+IN_A_STUDY = '(in a study: --set \'arguments={"PATH": {"NAME": VALUE}}\')'
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 # Width of every published network -> heads (Peebles & Xie 2023, table 1; Bao et al. 2023, table 1).
@@ -159,7 +161,7 @@ def _with_heads(
     if width not in published:
         raise UserError(
             f"the number of attention heads leaves no trace in the weights, and {width} is not the width of a published"
-            f" network ({', '.join(map(str, published))}): say --arch-arg num_heads=N"
+            f" network ({', '.join(map(str, published))}): say --arch-arg num_heads=N {IN_A_STUDY}"
         )
     heads = published[width]
     said = f"{heads} attention heads, as published networks of width {width} have"

@@ -30,7 +30,7 @@ from scorescope.networks.preconditioning import Preconditioning, preconditioning
 from scorescope.networks.readers.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from scorescope.networks.readers.edm_pickle import EDMNetwork, read_edm_pickle
 from scorescope.networks.readers.file_view import viewed
-from scorescope.networks.readers.infer import SIGNATURES, Inferred, infer, recognize
+from scorescope.networks.readers.infer import IN_A_STUDY, SIGNATURES, Inferred, infer, recognize
 from scorescope.networks.readers.rebuilding import rebuild
 from scorescope.networks.readers.restricted_unpickler import Budget
 from scorescope.networks.readers.state_dict import StateDict, read_safetensors, read_torch_state_dict, without_prefixes
@@ -40,7 +40,7 @@ from scorescope.networks.registry import architectures
 RUN_NETWORK = "network"
 PICKLE, LONGEST_HEADER = 0x80, 100_000_000
 ACCEPTED = "accepted are a scorescope folder, an EDM .pkl, a .pt, .pth or .safetensors state dict, and a local diffusers folder"
-CORRECT = "name the right network with --arch, and its arguments with --arch-arg NAME=VALUE"
+CORRECT = f"name the right network with --arch, and its arguments with --arch-arg NAME=VALUE {IN_A_STUDY}"
 MOST_STEPS = 100_000
 
 # Arguments that are about the network's use, not its construction.
@@ -265,7 +265,7 @@ def _shape_in(arguments: Mapping[str, Any]) -> tuple[int, int, int]:
     if not isinstance(shape, list | tuple) or len(shape) != 3 or not all(isinstance(s, int) and s > 0 for s in shape):
         raise UserError(
             "the arguments of this architecture cannot be read off its weights: give them with --arch-arg,"
-            " image_shape=[C,H,W] among them"
+            f" image_shape=[C,H,W] among them {IN_A_STUDY}"
         )
     return shape[0], shape[1], shape[2]
 
