@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from scorescope.data.images import ImageSet
-from scorescope.posterior import window_kernels as kernels
 from scorescope.posterior.processes import merge_sums
 from scorescope.posterior.units import from_levels
 from scorescope.posterior.vector import LANES, aligned, everywhere, load, load_bytes, multiply_add, store
+from scorescope.posterior.window_kernels import weights_of
+from scorescope.posterior.window_sums import column_sums, grid, row_sums, window_places
 from scorescope.posterior.windows import BLOCKS_AT_A_TIME, Part, Window, WindowPass
 from scorescope.posterior.workers import in_parallel
 
@@ -47,7 +48,7 @@ def patch_means(images: ImageSet, noisy: Floats, sigma: Floats, sides: list[int]
         rows, columns = walk.grids[row]
         total = merge_sums(np.sum([piece[row] for piece in pieces], axis=0))
         patches = from_levels(total).reshape(rows * columns, channels, window.height, window.width)
-        found.append(patches[kernels.window_places(images.image_shape, window.size)])
+        found.append(patches[window_places(images.image_shape, window.size)])
     return found
 
 
@@ -69,13 +70,13 @@ def _weighted_patches(walk: WindowPass, part: Part) -> list[Floats]:
 @nb.njit(nogil=True, cache=True)
 def _window_weights(blocks, count, chosen, question, maxima, reciprocals, weights, work):  # type: ignore[no-untyped-def]
     """Weights of the chosen blocks' images for every window, float32 vectors (window, block)."""
-    rows, columns, strip = kernels.grid(question.shape, question.window)
+    rows, columns, strip = grid(question.shape, question.window)
     for member in range(len(chosen)):
         block = chosen[member]
-        kernels.column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
+        column_sums(blocks[block].reshape(-1), count - block * LANES, question, work)
         for top in range(0, rows, strip):
-            windows, first = kernels.row_sums(top, question.shape, question.window, work), top * columns
-            kernels.weights_of(windows, first, question.scale, maxima, reciprocals, work.boxed)
+            windows, first = row_sums(top, question.shape, question.window, work), top * columns
+            weights_of(windows, first, question.scale, maxima, reciprocals, work.boxed)
             for k in range(windows):
                 store(weights, ((first + k) * len(chosen) + member) * LANES, load(work.boxed, k * LANES))
 
@@ -85,7 +86,7 @@ def _add_patches(blocks, chosen, question, weights, lanes, total):  # type: igno
     """Add the chosen blocks' patches, weighted, to total, float64 (windows, patch pixels)."""
     channels, height, width = question.shape
     tall, wide = question.window[0], question.window[1]
-    rows, columns, strip = kernels.grid(question.shape, question.window)
+    rows, columns, strip = grid(question.shape, question.window)
     images, members, block_size = blocks.reshape(-1), len(chosen), blocks[0].size
     for row in range(rows):
         top = row // strip * strip

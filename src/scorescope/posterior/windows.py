@@ -25,6 +25,7 @@ from scorescope.posterior.lanes import Block, read_blocks
 from scorescope.posterior.processes import gather, merge_normalizers, merge_sums, own_part
 from scorescope.posterior.units import LEVELS_PER_UNIT, from_levels
 from scorescope.posterior.vector import LANES
+from scorescope.posterior.window_sums import Question, Work, window_places, work_for
 from scorescope.posterior.workers import in_parallel
 
 Floats = npt.NDArray[np.float64]
@@ -163,7 +164,7 @@ class WindowPass:
         far: Singles = (2 * noisy - near).astype(np.float32)
         scale: Singles = (0.5 / sigma**2).astype(np.float32)
         self.questions = [
-            kernels.Question(near[row], far[row], scale[row], images.image_shape, window.size)
+            Question(near[row], far[row], scale[row], images.image_shape, window.size)
             for row, window in enumerate(windows)
         ]
         self.log_normalizers: list[Floats] = []
@@ -188,7 +189,7 @@ class WindowPass:
             tops = np.concatenate([all_ for piece in pieces for all_ in gather(piece[row][1])], axis=1)
             who = np.concatenate([all_ for piece in pieces for all_ in gather(piece[row][2])], axis=1)
             order = np.argsort(-tops, axis=1, kind="stable")[:, :top]
-            places = kernels.window_places(question.shape, question.window)
+            places = window_places(question.shape, question.window)
             found.append(
                 WindowDescription(
                     np.take_along_axis(who, order, 1)[places],
@@ -262,7 +263,7 @@ class WindowPass:
             kernels.collect(blocks, count, chosen, start, self.questions[row], maxima, reciprocals, *found[row], work)
         return found
 
-    def chosen(self, part: Part) -> Iterator[tuple[int, Block, int, npt.NDArray[np.int64], int, kernels.Work]]:
+    def chosen(self, part: Part) -> Iterator[tuple[int, Block, int, npt.NDArray[np.int64], int, Work]]:
         """The second pass over a part: for each noisy image the blocks that have any weight.
 
         Yields (noisy image, blocks, images in them, which have weight, index of the first image, room to work in).
@@ -274,8 +275,8 @@ class WindowPass:
                 if chosen.size:
                     yield row, blocks, count, chosen, part.start + places.start * LANES, work[row]
 
-    def _work(self) -> list[kernels.Work]:
-        return [kernels.work_for(question.shape, question.window) for question in self.questions]
+    def _work(self) -> list[Work]:
+        return [work_for(question.shape, question.window) for question in self.questions]
 
 
 def _window_sums(values: Floats, window: Window) -> Floats:
