@@ -69,7 +69,7 @@ def _curves(results: Results, found: Sequence[MeasuredCase], config: CAlphaConfi
         for name, values, colour, dashed in (
             (NETWORK, one.network, palette.BLUE, False),
             (ORACLE, one.oracle, palette.SLATE, False),
-            (THRESHOLD, one.threshold, palette.SLATE, True),
+            (THRESHOLD, one.threshold, palette.GOLD, True),
         ):
             mean = mean_over_images(values)
             series.append(charts.Series(name, x, mean.value, mean.low, mean.high, colour=colour, dashed=dashed))
