@@ -18,7 +18,7 @@ from scorescope.studies.kadkhodaie2024 import c_alpha, c_alpha_page
 from scorescope.studies.kadkhodaie2024.bases import as_pictures, basis_at
 from scorescope.studies.kadkhodaie2024.c_alpha import CAlphaConfig, Case, MeasuredCase
 from scorescope.studies.kadkhodaie2024.fig4 import PUBLISHED_SLOPES, Fig4, growth_claim
-from scorescope.studies.kadkhodaie2024.fig16_18 import Fig16, Fig17, Fig18, governing_claim
+from scorescope.studies.kadkhodaie2024.fig16_18 import Fig16, Fig17, Fig18, governing_claim, lowering_claim
 from scorescope.studies.results import Results
 from scorescope.studies.workspace import open_run
 
@@ -149,6 +149,11 @@ def test_verdicts_on_growth_on_fixed_bases_and_on_what_governs() -> None:
     assert governing_claim(fabricated(mixed, 0.55, 0.8), mixed, "f").verdict == HOLDS
     assert governing_claim(fabricated(mixed, 0.75, 0.8), mixed, "f").verdict == FAILS
     assert governing_claim(fabricated(config, 0.8, 0.5, 0.6), config, "f").verdict == NOT_TESTED
+    assert lowering_claim(fabricated(mixed, 0.55, 0.8), mixed, "f").value == pytest.approx(0.25)
+    # Nearer to the less regular part's optimum, but only because the network is poor everywhere.
+    poor = fabricated(mixed, 0.64, 0.59)
+    assert (governing_claim(poor, mixed, "f").verdict, lowering_claim(poor, mixed, "f").verdict) == (HOLDS, FAILS)
+    assert lowering_claim(fabricated(config, 0.8, 0.5, 0.6), config, "f").verdict == NOT_TESTED
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class _Mixed(Study[CAlphaConfig]):
         found = measure_cases(config, workspace)
         results = Results(study=self.name, title=self.title)
         fill(results, found, config, self.figure, PUBLISHED_SLOPES)
-        results.claims.append(governing_claim(found, config, self.figure))
+        results.claims += [governing_claim(found, config, self.figure), lowering_claim(found, config, self.figure)]
         return results
 
 
@@ -141,5 +141,31 @@ def governing_claim(found: Sequence[MeasuredCase], config: CAlphaConfig, source:
         "distance of the slope to the more regular part's optimum minus that to the less regular part's, lowest",
         None if few else min(advantages.values()),
         Rule(above=0.0, because="nearer to the less regular part's optimum"),
+        note="; ".join(part for part in (few, said) if part),
+    )
+
+
+def lowering_claim(found: Sequence[MeasuredCase], config: CAlphaConfig, source: str) -> Claim:
+    """A less regular part lowers the slope: beside the class that is as regular throughout, trained the same way.
+
+    Networks that stay below every optimum may be nearer to the less regular part's for that reason alone; this comparison
+    does not depend on how good they are.
+    """
+    throughout = {one.case.contour: one.slope.value for one in found if not one.case.mixed}
+    drops = {
+        one.case.label: throughout[regular] - one.slope.value
+        for one in found
+        if one.case.mixed and (regular := max(one.case.contour, one.case.background)) in throughout
+    }
+    few = config.too_small or (
+        "" if drops else "no class with two exponents stands beside one that is regular throughout"
+    )
+    said = ", ".join(f"{label} {value:+.2f}" for label, value in drops.items())
+    return Claim(
+        "A less regular part lowers the slope.",
+        f"kadkhodaie2024, {source}",
+        "slope of the class that is as regular throughout minus that of the mixed one, lowest",
+        None if few else min(drops.values()),
+        Rule(above=0.0),
         note="; ".join(part for part in (few, said) if part),
     )
