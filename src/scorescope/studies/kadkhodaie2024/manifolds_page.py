@@ -89,15 +89,13 @@ def _error_dimension(results: Results, found: MeasuredManifold, config: Manifold
             dashed=True,
         ),
     ]
-    panel = charts.Panel(
-        series, "coordinates", y_log=True, levels={float(found.dimension): f"optimum, {found.dimension}"}
-    )
+    panel = charts.Panel(series, "coordinates", levels={float(found.dimension): f"optimum, {found.dimension}"})
     results.add_chart(
         "coordinates",
         "The error in coordinates",
         "How many coordinates' worth of noise is left after denoising, and how many directions the network keeps (the trace of"
-        f" its Jacobian); of the optimal denoiser both are {found.dimension} at low noise. Means over {config.test_images} and"
-        f" {config.tangent_images} test images with 95 % intervals.",
+        f" its Jacobian, from which negative eigenvalues take away); of the optimal denoiser both are {found.dimension} at low"
+        f" noise. Means over {config.test_images} and {config.tangent_images} test images with 95 % intervals.",
         ERROR,
         charts.lines(panel, "input PSNR (dB)", x_log=False),
     )
