@@ -70,6 +70,13 @@ def test_psnr_has_the_line_on_which_nothing_is_gained():
     assert axis.get_xlim()[0] > 5, "the line must not stretch the axes to the origin"
 
 
+def test_words_stand_at_the_end_of_their_level_where_no_line_is():
+    falling = charts.Series("eigenvalue", np.arange(1, 101), np.linspace(1.3, 0.0, 100))
+    axis = charts.lines(charts.Panel([falling], "λ", levels={0.0: "removed", 1.0: "kept"})).axes[0]
+    sides = {text.get_text(): text.get_horizontalalignment() for text in axis.texts}
+    assert sides == {"removed": "left", "kept": "right"}
+
+
 def test_histograms_share_their_bins_and_survive_empty_and_outlying_values():
     panels = {"N = 1": {"a": [0.5, np.nan, 7.0], "b": []}, "N = 2": {"a": [0.1], "b": [0.2]}}
     figure = charts.histograms(panels, "similarity", x_range=(0, 1), bins=4)

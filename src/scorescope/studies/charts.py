@@ -26,6 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from scorescope.studies.palette import GREY, INK, PAPER, RULE, SOFT, colours_of
 
 WIDTH = 4.8  # inches
+WORD_SHARE, WORD_HEIGHT = 0.25, 0.07  # of the axes, about what a word beside a level takes
 SIGMA = "noise level σ"
 MARKERS = "osD^vPXph"  # lines differ in more than colour
 STYLE: dict[Any, Any] = {
@@ -359,11 +360,27 @@ def _finish_panel(axis: Axes, panel: Panel) -> None:
         axis.axline((inside, inside), slope=1, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
     for level, word in (panel.levels or {}).items():
         axis.axhline(level, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+        end = _free_end(axis, panel, level)
         axis.annotate(
-            word, (1, level), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-            ha="right", va="bottom", color=SOFT, fontsize=8.5, zorder=1.5,
+            word, (end, level), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+            ha="right" if end else "left", va="bottom", color=SOFT, fontsize=8.5, zorder=1.5,
             bbox={"facecolor": PAPER, "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
+
+
+def _free_end(axis: Axes, panel: Panel, level: float) -> int:
+    """Where a word above a level collides least with the lines: 1 for the right end of the panel, 0 for the left."""
+    to_axes = axis.transScale + axis.transLimits
+    curves = [np.column_stack([np.ravel(s.x), np.ravel(s.y)]).astype(float) for s in panel.series]
+    points = to_axes.transform(
+        np.concatenate([curve[np.isfinite(curve).all(1)] for curve in curves] or [np.empty((0, 2))])
+    )
+    word = to_axes.transform((axis.get_xlim()[1], level))[1] + WORD_HEIGHT / 2
+    gaps = [
+        np.abs(points[at, 1] - word).min(initial=1.0)
+        for at in (points[:, 0] < WORD_SHARE, points[:, 0] > 1 - WORD_SHARE)
+    ]
+    return 0 if gaps[0] > gaps[1] and gaps[1] < WORD_HEIGHT else 1
 
 
 def _plain_log_ticks(axis: Axes, most: int) -> None:
