@@ -70,11 +70,18 @@ def test_psnr_has_the_line_on_which_nothing_is_gained():
     assert axis.get_xlim()[0] > 5, "the line must not stretch the axes to the origin"
 
 
-def test_words_stand_at_the_end_of_their_level_where_no_line_is():
-    falling = charts.Series("eigenvalue", np.arange(1, 101), np.linspace(1.3, 0.0, 100))
-    axis = charts.lines(charts.Panel([falling], "λ", levels={0.0: "removed", 1.0: "kept"})).axes[0]
-    sides = {text.get_text(): text.get_horizontalalignment() for text in axis.texts}
-    assert sides == {"removed": "left", "kept": "right"}
+@pytest.mark.parametrize("order", [1, -1])
+def test_words_stand_beside_their_level_where_no_line_is(order):
+    def sides(y, level):
+        line = charts.Series("A", SIGMAS[::order], np.asarray(y, dtype=float)[::order])
+        (word,) = charts.lines(charts.Panel([line], "y", y_range=(-1, 1), levels={level: "a word"})).axes[0].texts
+        return word.get_horizontalalignment(), word.get_verticalalignment()
+
+    assert sides(np.full(9, -0.8), 0.0) == ("right", "bottom")
+    assert sides(np.linspace(0.8, 0.05, 9), 0.0) == ("left", "bottom")
+    assert sides(np.full(9, 0.05), 0.0) == ("right", "top")
+    assert sides([np.nan, *np.linspace(0.8, 0.05, 8)], 0.0) == ("left", "bottom")
+    assert sides(np.full(9, np.nan), 0.0) == ("right", "bottom")
 
 
 def test_histograms_share_their_bins_and_survive_empty_and_outlying_values():

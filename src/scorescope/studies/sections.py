@@ -353,8 +353,8 @@ def best_mechanism(one: Measured) -> str:
     known = {name: share for name, share in shares.items() if np.isfinite(share)}
     if not known:
         return "it deviates from the optimal denoiser too little for any mechanism to explain"
-    best = max(known, key=lambda name: known[name])
-    others = ", ".join(f"{name} {share:.0%}" for name, share in known.items() if name != best)
+    best, *rest = sorted(known, key=lambda name: known[name], reverse=True)
+    others = ", ".join(f"{name} {known[name]:.0%}" for name in rest)
     return f"{best} explains {known[best]:.0%} of its deviation from memorization" + (f" ({others})" if others else "")
 
 
