@@ -231,17 +231,17 @@ class WindowPass:
 
     def _merge(self, parts: list[Part]) -> None:
         """Give all parts the normalizers of all training images: levels to count from, and reciprocals of the sums."""
-        for row, grid in enumerate(self.grids):
-            windows = math.prod(grid)
-            maxima = [part.maxima[row].reshape(windows, LANES)[:, 0].astype(np.float64) for part in parts]
-            sums = [part.sums[row].reshape(windows, LANES).sum(1, dtype=np.float64) for part in parts]
-            largest = np.max(maxima, axis=0, initial=kernels.UNSEEN)
-            total = sum((s * np.exp(m - largest) for m, s in zip(maxima, sums, strict=True)), np.zeros(windows))
-            largest, total = merge_normalizers(largest, total)
-            self.log_normalizers.append(largest + np.log(total))
-            for part in parts:
-                part.maxima[row] = np.repeat(largest.astype(np.float32), LANES)
-                part.sums[row] = np.repeat((1 / total).astype(np.float32), LANES)
+        # One merge for all noisy images: what a collective costs is the waiting.
+        maxima = [_first_lanes(part.maxima) for part in parts]
+        sums = [np.concatenate(part.sums).reshape(-1, LANES).sum(1, dtype=np.float64) for part in parts]
+        largest = np.max(maxima, axis=0, initial=kernels.UNSEEN)
+        total = sum((s * np.exp(m - largest) for m, s in zip(maxima, sums, strict=True)), np.zeros(len(largest)))
+        largest, total = merge_normalizers(largest, total)
+        ends = np.cumsum([math.prod(grid) for grid in self.grids])[:-1]
+        self.log_normalizers = np.split(largest + np.log(total), ends)
+        for part in parts:
+            part.maxima = [np.repeat(level.astype(np.float32), LANES) for level in np.split(largest, ends)]
+            part.sums = [np.repeat((1 / sum_).astype(np.float32), LANES) for sum_ in np.split(total, ends)]
 
     def _weighted(self, part: Part) -> Floats:
         dimension = math.prod(self.images.image_shape)
@@ -277,6 +277,11 @@ class WindowPass:
 
     def _work(self) -> list[Work]:
         return [work_for(question.shape, question.window) for question in self.questions]
+
+
+def _first_lanes(values: list[Singles]) -> Floats:
+    """Of arrays that are the same in every lane, one after the other, the values once, float64."""
+    return np.concatenate(values).reshape(-1, LANES)[:, 0].astype(np.float64)
 
 
 def _window_sums(values: Floats, window: Window) -> Floats:
