@@ -23,10 +23,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from scorescope.studies.free_corner import free_corner
 from scorescope.studies.palette import GREY, INK, PAPER, RULE, SOFT, colours_of
 
 WIDTH = 4.8  # inches
-LETTER = (0.0155, 0.2)  # beside a level: width as a share of a chart, height in inches
 SIGMA = "noise level σ"
 MARKERS = "osD^vPXph"  # lines differ in more than colour
 STYLE: dict[Any, Any] = {
@@ -360,41 +360,12 @@ def _finish_panel(axis: Axes, panel: Panel) -> None:
         axis.axline((inside, inside), slope=1, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
     for level, word in (panel.levels or {}).items():
         axis.axhline(level, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
-        right, above = _free_corner(axis, panel, level, word)
+        right, above = free_corner(axis, [(series.x, series.y) for series in panel.series], level, word)
         axis.annotate(
             word, (float(right), level), (0, 2 if above else -2), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right" if right else "left", va="bottom" if above else "top",
             color=SOFT, fontsize=8.5, zorder=1.5, bbox={"facecolor": PAPER, "linewidth": 0, "pad": 0.5},
         )  # fmt: skip
-
-
-def _free_corner(axis: Axes, panel: Panel, level: float, word: str) -> tuple[bool, bool]:
-    """Where a word beside a level hides least of the lines: (at the right end, not the left; above, not below)."""
-    to_axes = axis.transScale + axis.transLimits
-    figure, place = axis.get_figure(root=True), axis.get_subplotspec()
-    assert figure is not None
-    assert place is not None
-    grid = place.get_gridspec()
-    width, height = LETTER[0] * len(word) * grid.ncols, LETTER[1] * grid.nrows / figure.get_figheight()
-    floor = to_axes.transform((axis.get_xlim()[1], level))[1]  # from here on in shares of the axes
-    fine, curves = np.linspace(0, 1, 200), []
-    for series in panel.series:
-        drawn = to_axes.transform(np.column_stack([np.ravel(series.x), np.ravel(series.y)]).astype(float))
-        x, y = drawn[np.isfinite(drawn).all(1)].T
-        if x.size:
-            order = np.argsort(x)
-            curves.append(np.interp(fine, x[order], y[order], left=np.nan, right=np.nan))
-    heights = np.array(curves).reshape(-1, len(fine)) - floor
-    hidden = {
-        (right, above): np.count_nonzero(
-            np.abs(heights[:, fine > 1 - width if right else fine < width] - (height if above else -height) / 2)
-            < 0.7 * height
-        )
-        for above in (True, False)
-        for right in (True, False)
-        if above or floor > 1.5 * height
-    }
-    return min(hidden, key=lambda corner: hidden[corner])  # the first of equals
 
 
 def _plain_log_ticks(axis: Axes, most: int) -> None:

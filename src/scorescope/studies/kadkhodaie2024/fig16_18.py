@@ -133,15 +133,13 @@ def governing_claim(found: Sequence[MeasuredCase], config: CAlphaConfig, source:
         if one.case.mixed:
             nearer = abs(slope - optimal_slope(max(exponents))) - abs(slope - optimal_slope(min(exponents)))
             advantages[one.case.label] = nearer
-    few = config.too_small or ("" if advantages else "no class has two different exponents")
-    said = ", ".join(f"{label} {value:+.2f}" for label, value in advantages.items())
-    return Claim(
+    return _lowest(
         "The less regular of contour and sides governs the slope.",
         f"kadkhodaie2024, {source}",
         "distance of the slope to the more regular part's optimum minus that to the less regular part's, lowest",
-        None if few else min(advantages.values()),
         Rule(above=0.0, because="nearer to the less regular part's optimum"),
-        note="; ".join(part for part in (few, said) if part),
+        advantages,
+        config.too_small or ("" if advantages else "no class has two different exponents"),
     )
 
 
@@ -157,15 +155,19 @@ def lowering_claim(found: Sequence[MeasuredCase], config: CAlphaConfig, source: 
         for one in found
         if one.case.mixed and (regular := max(one.case.contour, one.case.background)) in throughout
     }
-    few = config.too_small or (
-        "" if drops else "no class with two exponents stands beside one that is regular throughout"
-    )
-    said = ", ".join(f"{label} {value:+.2f}" for label, value in drops.items())
-    return Claim(
+    return _lowest(
         "A less regular part lowers the slope.",
         f"kadkhodaie2024, {source}",
         "slope of the class that is as regular throughout minus that of the mixed one, lowest",
-        None if few else min(drops.values()),
         Rule(above=0.0),
-        note="; ".join(part for part in (few, said) if part),
+        drops,
+        config.too_small
+        or ("" if drops else "no class with two exponents stands beside one that is regular throughout"),
     )
+
+
+def _lowest(sentence: str, source: str, quantity: str, rule: Rule, values: Mapping[str, float], few: str) -> Claim:
+    """A claim that holds if it does for every class: by the lowest of their values, unless `few` says why not to test it."""
+    said = ", ".join(f"{label} {value:+.2f}" for label, value in values.items())
+    note = "; ".join(part for part in (few, said) if part)
+    return Claim(sentence, source, quantity, None if few else min(values.values()), rule, note=note)
