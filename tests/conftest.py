@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,3 +42,8 @@ def relative_error(found: Any, expected: Any) -> float:
     a, b = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert a.shape == b.shape, f"{a.shape} against {b.shape}"
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: a process started in the background of a shell inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

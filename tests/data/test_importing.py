@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import heed_interrupts
 
 from scorescope.data import import_images, open_source
 from scorescope.data.importing import square
@@ -67,7 +68,8 @@ def test_ctrl_c_of_a_real_process_leaves_nothing(tmp_path: Path) -> None:
         "print('ready', flush=True)\n"
         f"import_images(open_source({str(tmp_path / 'big.npy')!r}), {str(tmp_path / 'out')!r})\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", code], **quiet, preexec_fn=heed_interrupts) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         while not list(tmp_path.glob(".out.*/images.npy")) and process.poll() is None:
