@@ -10,43 +10,8 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-
-from scorescope.cli.main import main
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """A cache of its own for these tests, shared among them."""
-    folder = tmp_path_factory.getbasetemp() / "command-cache"
-    monkeypatch.setenv("SCORESCOPE_CACHE", str(folder))
-    return folder
-
-
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err
-
-
-def refused(capsys, *words):
-    """The one line that a refused command prints."""
-    code, out, err = run(capsys, *words)
-    assert code == 2
-    assert out == ""
-    assert err.count("\n") == 1, err
-    assert "Traceback" not in err
-    return err
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A network trained on 200 digits, by the command itself."""
-    folder = tmp_path_factory.mktemp("trained") / "net"
-    environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path_factory.getbasetemp() / "command-cache")}
-    words = ["train", "--data", "digits", "--size", "200", "--preset", "tiny", "--steps", "150", "--out", str(folder)]
-    subprocess.run([sys.executable, "-m", "scorescope", *words], check=True, env=environment)
-    return folder
+from tests.cli.conftest import refused, run
+from tests.conftest import heed_interrupts
 
 
 @pytest.mark.parametrize(
@@ -82,7 +47,7 @@ def test_the_tiny_demo_makes_a_whole_run_folder(capsys, tmp_path):
 def test_an_interrupted_demo_goes_on(tmp_path):
     environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path / "cache")}
     words = [sys.executable, "-m", "scorescope", "demo", "--preset", "tiny", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
     while not list((tmp_path / "cache").glob("networks/*.training.safetensors")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -7,9 +7,8 @@ import pickle
 
 import pytest
 import torch
+from tests.cli.conftest import run
 from tests.networks.readers.files import SONG, edm_pickle, song_network, state_dict, unet
-
-from scorescope.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +26,6 @@ def files(tmp_path, monkeypatch):
     (tmp_path / "classes.pkl").write_bytes(edm_pickle(song_network(label_dim=3), SONG | {"label_dim": 3}))
     torch.save(state_dict(unet()), tmp_path / "unet.pt")
     return tmp_path
-
-
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err
 
 
 @pytest.mark.parametrize("model", ["edm.pkl", "unet.pt", "network:unet.pt"])

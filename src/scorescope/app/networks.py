@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from scorescope.app.models import NETWORK, ModelChoice, open_denoiser, open_network
 from scorescope.app.plugins import load_plugins
-from scorescope.data import load_images
+from scorescope.data import ImageSet, load_images
+from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError, new_file
 from scorescope.foundation.processes import by_first
 from scorescope.noise import add_noise, check_sigmas
@@ -20,12 +22,50 @@ from scorescope.studies.pictures import grid, strip
 from scorescope.studies.workspace import available_device
 
 
-def sample(model: ModelChoice, out: Path, count: int, seed: int, device: str) -> str:
-    """Draw samples of a network into a PNG file."""
-    network, origin = open_network(model, available_device(device))
-    drawn = draw_samples(network, count, 0.0, MeasurementConfig(seed=seed))
-    _write(out, strip(drawn.images.numpy()).png())
-    return f"{origin}\n{count} samples of {network.name}, {drawn.converged.mean():.0%} converged: {out}"
+def sample(
+    choice: str | ModelChoice,
+    data: str | None,
+    out: Path,
+    count: int,
+    seed: int,
+    flow: Mapping[str, Any],
+    ascent: Mapping[str, Any],
+    device: str,
+    plugins: Sequence[Path],
+) -> str:
+    """Draw samples of a network, or of a denoiser of a data set, into a PNG file.
+
+    Settings that are None keep their defaults; `flow` is for denoisers that are told sigma, `ascent` for those that are not.
+    """
+    load_plugins(plugins)
+    flow, ascent = ({name: value for name, value in given.items() if value is not None} for given in (flow, ascent))
+    images = load_images(data).train if data is not None else None
+    if isinstance(choice, ModelChoice):
+        denoiser: Denoiser
+        denoiser, origin = open_network(choice, available_device(device), images)
+        word = choice.path.name
+    elif images is not None:
+        check_same_images(images)
+        denoiser, origin = open_denoiser(choice, images, available_device(device))
+        word = choice
+    else:
+        raise UserError(f"{choice} is made of training images: say which with --data")
+    blind = isinstance(denoiser, NetworkDenoiser) and denoiser.blind
+    if blind and flow:
+        raise UserError(f"{word} is blind and climbs until its noise is gone: leave out --steps")
+    if ascent and not blind:
+        raise UserError(
+            f"{word} is told the noise level and needs no ascent: leave out --h, --beta and --constant-step"
+        )
+    config = MeasurementConfig(seed=seed, **flow, **ascent)
+    drawn = draw_samples(denoiser, count, mean_intensity(images, seed), config)
+    write_once(out, strip(drawn.images.cpu().numpy()).png())
+    return f"{origin}\n{count} samples of {word}, {drawn.converged.mean():.0%} converged: {out}"
+
+
+def mean_intensity(images: ImageSet | None, seed: int) -> float:
+    """Around which a blind ascent starts: of the training images, or mid-grey where they are not known."""
+    return float(chosen(images, min(512, images.stored), seed).mean()) if images is not None else 0.0
 
 
 def chosen_denoiser(
@@ -71,11 +111,11 @@ def denoise(
         denoised = denoiser(noisy, sigma)
     error = 10 * np.log10(4 / (denoised - clean).square().mean().item())
     rows = np.stack([clean.numpy(), noisy.numpy(), denoised.cpu().numpy()])
-    _write(out, grid(rows, row_labels=["clean", f"noisy, σ = {sigma:g}", word]).png())
+    write_once(out, grid(rows, row_labels=["clean", f"noisy, σ = {sigma:g}", word]).png())
     return f"{origin}\n{word} at σ = {sigma:g}: PSNR {error:.2f} dB over {count} images: {out}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
     """Write a file, once if several processes computed its content together."""
 
     def write() -> None:

@@ -39,6 +39,7 @@ app.command("reproduce")(run.reproduce)
 app.command("train")(run.train)
 app.command("sample")(run.sample)
 app.command("denoise")(run.denoise)
+app.command("restore")(run.restore)
 app.command("list")(listing.show)
 app.add_typer(data.app, name="data")
 

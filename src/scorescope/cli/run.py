@@ -1,4 +1,4 @@
-"""The commands that run something: demo, explain, reproduce, train, sample, denoise."""
+"""The commands that run something: demo, explain, reproduce, train, sample, denoise, restore."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python fil
 Data = Annotated[str, typer.Option(help="a store, or the name of a built-in data set")]
 CHECKPOINT_HELP = "checkpoint: a scorescope folder, EDM .pkl, .pt, .pth or .safetensors state dict, or diffusers folder"
 Model = Annotated[Path, typer.Option(help=CHECKPOINT_HELP)]
+ModelToo = Annotated[Path | None, typer.Option("--model", help=CHECKPOINT_HELP)]
+DenoiserName = Annotated[
+    str | None, typer.Option(help="a name from scorescope list denoisers, or network:PATH, instead of --model")
+]
+FIRST_STEP = "first step size of the ascent, in (0, 1]"
+BETA = "share of a step that lowers the noise, in (0, 1]; smaller is slower and more varied"
+CONSTANT = "keep the step size as it is instead of letting it grow"
 Arch = Annotated[str | None, typer.Option(help="architecture of a state dict, if its names do not decide it")]
 ArchArg = Annotated[
     list[str] | None,
@@ -121,22 +128,31 @@ def train(
 
 
 def sample(
-    model: Model,
     out: Annotated[Path, typer.Option(help="PNG file to write")],
+    model: ModelToo = None,
+    denoiser: DenoiserName = None,
+    data: Annotated[
+        str | None, typer.Option(help="training images of a denoiser; of a blind model only their mean intensity")
+    ] = None,
     arch: Arch = None,
     arch_arg: ArchArg = None,
     class_label: ClassLabel = None,
     count: Annotated[int, typer.Option(min=1, help="how many samples")] = 16,
+    steps: Annotated[int | None, typer.Option(min=2, help="noise levels of the flow [default: 18]")] = None,
+    h: Annotated[float | None, typer.Option(min=1e-6, max=1, help=f"blind: {FIRST_STEP} [default: 0.01]")] = None,
+    beta: Annotated[float | None, typer.Option(min=1e-6, max=1, help=f"blind: {BETA} [default: 0.1]")] = None,
+    constant_step: Annotated[bool, typer.Option("--constant-step", help=f"blind: {CONSTANT}")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
+    plugin: Plugins = None,
 ) -> None:
-    """Draw samples of a network into one picture."""
+    """Draw samples of a network, or of any denoiser of a data set, into one picture."""
     from scorescope.app import networks
-    from scorescope.app.models import ModelChoice
 
-    choice = ModelChoice.of(model, arch, arch_arg, class_label)
+    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
+    ascent = {"sampler_h": h, "sampler_beta": beta, "sampler_h_grows": False if constant_step else None}
     with showing_progress():
-        said = networks.sample(choice, out, count, seed, device)
+        said = networks.sample(choice, data, out, count, seed, {"flow_steps": steps}, ascent, device, plugin or [])
     print(said)
 
 
@@ -144,10 +160,8 @@ def denoise(
     data: Data,
     sigma: Annotated[float, typer.Option(help="standard deviation of the noise, for images in [-1, 1]")],
     out: Annotated[Path, typer.Option(help="PNG file to write: clean, noisy, denoised")],
-    denoiser: Annotated[
-        str | None, typer.Option(help="a name from scorescope list denoisers, or network:PATH, instead of --model")
-    ] = None,
-    model: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
+    denoiser: DenoiserName = None,
+    model: ModelToo = None,
     arch: Arch = None,
     arch_arg: ArchArg = None,
     class_label: ClassLabel = None,
@@ -162,4 +176,40 @@ def denoise(
     choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
     with showing_progress():
         said = networks.denoise(choice, data, sigma, out, count, seed, device, plugin or [])
+    print(said)
+
+
+def restore(
+    data: Data,
+    problem: Annotated[str, typer.Option(help="inpainting, missing-pixels, super-resolution or compressive-sensing")],
+    out: Annotated[Path, typer.Option(help="PNG file to write: images, what is measured, restored images, their mean")],
+    amount: Annotated[
+        float | None,
+        typer.Option(
+            help="side of the hidden square (half of the image's), share of missing pixels (0.7), side of the averaged"
+            " blocks (4), share of random measurements (0.1)"
+        ),
+    ] = None,
+    denoiser: DenoiserName = None,
+    model: ModelToo = None,
+    arch: Arch = None,
+    arch_arg: ArchArg = None,
+    class_label: ClassLabel = None,
+    count: Annotated[int, typer.Option(min=1, help="how many images")] = 6,
+    each: Annotated[int, typer.Option(min=1, help="how many restored images for each")] = 3,
+    h: Annotated[float, typer.Option(min=1e-6, max=1, help=FIRST_STEP)] = 0.01,
+    beta: Annotated[float, typer.Option(min=1e-6, max=1, help=BETA)] = 0.1,
+    constant_step: Annotated[bool, typer.Option("--constant-step", help=CONSTANT)] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    plugin: Plugins = None,
+) -> None:
+    """Restore images from few linear measurements of them, with the prior of a denoiser."""
+    from scorescope.app import networks, restoration
+
+    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
+    with showing_progress():
+        said = restoration.restore(
+            choice, data, problem, amount, out, count, each, seed, h, beta, not constant_step, device, plugin or []
+        )
     print(said)

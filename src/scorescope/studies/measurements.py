@@ -168,20 +168,21 @@ class Drawn(NamedTuple):
     steps: npt.NDArray[np.int64]
 
 
-def draw_samples(network: NetworkDenoiser, count: int, centre: float, config: MeasurementConfig) -> Drawn:
-    """Samples of a network from a shared start.
+def draw_samples(denoiser: Denoiser, count: int, centre: float, config: MeasurementConfig) -> Drawn:
+    """Samples of a denoiser from a shared start.
 
-    The noise is the same for every network given one config.
+    The noise is the same for every denoiser given one config.
 
-    A blind network climbs by `blind_ascent` from its highest trained level around `centre`; one that is told sigma
-    follows its flow by Heun's method.
+    A blind network climbs by `blind_ascent` from its highest trained level around `centre`; whatever is told sigma
+    follows its flow by Heun's method, a network within the levels that it was trained on.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn((count, *network.image_shape), generator=generator)
-    if network.blind:
-        sigma = network.sigma_range[1]
+    noise = torch.randn((count, *denoiser.image_shape), generator=generator)
+    trained = denoiser.sigma_range if isinstance(denoiser, NetworkDenoiser) else (0.0, HIGHEST_SIGMA)
+    if isinstance(denoiser, NetworkDenoiser) and denoiser.blind:
+        sigma = trained[1]
         states = blind_ascent(
-            network,
+            denoiser,
             centre + sigma * noise,
             generator,
             sigma_start=sigma,
@@ -193,9 +194,9 @@ def draw_samples(network: NetworkDenoiser, count: int, centre: float, config: Me
         final: BlindState = last(track(states, "sampling"))
         ended = (values.cpu().numpy() for values in (final.converged, final.diverged, final.steps))
         return Drawn(final.denoised, *ended)
-    low, high = max(network.sigma_range[0], 0.002), min(network.sigma_range[1], HIGHEST_SIGMA)
+    low, high = max(trained[0], 0.002), min(trained[1], HIGHEST_SIGMA)
     sigmas = edm_sigmas(config.flow_steps, low, high)
-    sample: Tensor = last(track(heun(network, high * noise, sigmas), "sampling", config.flow_steps + 1)).noisy
+    sample: Tensor = last(track(heun(denoiser, high * noise, sigmas), "sampling", config.flow_steps + 1)).noisy
     evaluations = np.full(count, 2 * config.flow_steps - 1)
     return Drawn(sample, np.ones(count, dtype=bool), np.zeros(count, dtype=bool), evaluations)
 
