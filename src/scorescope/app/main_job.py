@@ -41,8 +41,12 @@ class FinishedRun:
         for verdict in self.results.verdicts:
             print(f"  {verdict.label:>12}  {verdict.state:<14}  {verdict.explanation}")
         for claim in self.results.claims:
-            number = "" if claim.value is None else f"{claim.value:.3g} {claim.unit}".rstrip() + ": "
-            print(f"  {number}{claim.verdict}: {claim.sentence} ({claim.source})")
+            print(f"  {claim.verdict}: {claim.sentence} ({claim.source})")
+            if claim.value is None:
+                print(f"      {claim.note}")
+            else:
+                number = f"{claim.value:.3g} {claim.unit}".rstrip()
+                print(f"      {claim.quantity}: {number}; holds if {claim.rule.words(claim.unit)}")
         print(f"report: {self.page}  ({self.seconds:.0f} s)")
 
 
