@@ -46,12 +46,17 @@ def test_the_tiny_demo_makes_a_whole_run_folder(capsys, tmp_path):
 
 def test_an_interrupted_demo_goes_on(tmp_path):
     environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path / "cache")}
-    words = [sys.executable, "-m", "scorescope", "demo", "--preset", "tiny", "--out", str(tmp_path / "run")]
+    words = [sys.executable, "-X", "faulthandler", "-m", "scorescope", "demo", "--preset", "tiny"]
+    words += ["--out", str(tmp_path / "run")]
     process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
     while not list((tmp_path / "cache").glob("networks/*.training.safetensors")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(f"it does not end; where its threads are:\n{process.communicate()[1]}")
     assert process.returncode == 130
     assert "goes on where it was" in err
     assert not (tmp_path / "run" / "results.json").exists()
