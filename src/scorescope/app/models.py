@@ -42,6 +42,11 @@ class ModelChoice:
         return cls(path, arch, arguments_from(arch_arg or []), class_label)
 
 
+def word_for(choice: str | ModelChoice) -> str:
+    """What a picture or a sentence calls a denoiser."""
+    return choice if isinstance(choice, str) else choice.path.name
+
+
 def open_denoiser(choice: str | ModelChoice, images: ImageSet, device: torch.device) -> tuple[Denoiser, str]:
     """A registered denoiser of these training images, or a network; and a sentence that says what it is.
 

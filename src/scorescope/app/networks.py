@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from scorescope.app.models import NETWORK, ModelChoice, open_denoiser, open_network
+from scorescope.app.models import NETWORK, ModelChoice, open_denoiser, open_network, word_for
 from scorescope.app.plugins import load_plugins
-from scorescope.data import ImageSet, load_images
+from scorescope.data import load_images
 from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError, new_file
 from scorescope.foundation.processes import by_first
 from scorescope.noise import add_noise, check_sigmas
 from scorescope.posterior.processes import check_same_images
-from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples
+from scorescope.probes.errors import psnr
+from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples, mean_intensity
 from scorescope.studies.pictures import grid, strip
 from scorescope.studies.workspace import available_device
 
@@ -40,14 +41,13 @@ def sample(
     load_plugins(plugins)
     flow, ascent = ({name: value for name, value in given.items() if value is not None} for given in (flow, ascent))
     images = load_images(data).train if data is not None else None
-    if isinstance(choice, ModelChoice):
-        denoiser: Denoiser
-        denoiser, origin = open_network(choice, available_device(device), images)
-        word = choice.path.name
-    elif images is not None:
+    word, place = word_for(choice), available_device(device)
+    denoiser: Denoiser
+    if images is not None:
         check_same_images(images)
-        denoiser, origin = open_denoiser(choice, images, available_device(device))
-        word = choice
+        denoiser, origin = open_denoiser(choice, images, place)
+    elif isinstance(choice, ModelChoice):
+        denoiser, origin = open_network(choice, place)
     else:
         raise UserError(f"{choice} is made of training images: say which with --data")
     blind = isinstance(denoiser, NetworkDenoiser) and denoiser.blind
@@ -58,14 +58,10 @@ def sample(
             f"{word} is told the noise level and needs no ascent: leave out --h, --beta and --constant-step"
         )
     config = MeasurementConfig(seed=seed, **flow, **ascent)
-    drawn = draw_samples(denoiser, count, mean_intensity(images, seed), config)
+    centre = mean_intensity(images, seed) if images is not None else 0.0
+    drawn = draw_samples(denoiser, count, centre, config)
     write_once(out, strip(drawn.images.cpu().numpy()).png())
     return f"{origin}\n{count} samples of {word}, {drawn.converged.mean():.0%} converged: {out}"
-
-
-def mean_intensity(images: ImageSet | None, seed: int) -> float:
-    """Around which a blind ascent starts: of the training images, or mid-grey where they are not known."""
-    return float(chosen(images, min(512, images.stored), seed).mean()) if images is not None else 0.0
 
 
 def chosen_denoiser(
@@ -104,12 +100,12 @@ def denoise(
     images = load_images(data)
     check_same_images(images.train)
     denoiser, origin = open_denoiser(choice, images.train, available_device(device))
-    word = choice if isinstance(choice, str) else choice.path.name
+    word = word_for(choice)
     clean = chosen(images.test or images.train, count, seed)
     noisy = add_noise(clean, sigma, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         denoised = denoiser(noisy, sigma)
-    error = 10 * np.log10(4 / (denoised - clean).square().mean().item())
+    error = psnr((denoised.cpu() - clean).square().mean())
     rows = np.stack([clean.numpy(), noisy.numpy(), denoised.cpu().numpy()])
     write_once(out, grid(rows, row_labels=["clean", f"noisy, σ = {sigma:g}", word]).png())
     return f"{origin}\n{word} at σ = {sigma:g}: PSNR {error:.2f} dB over {count} images: {out}"

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from scorescope.app.models import ModelChoice, open_denoiser
-from scorescope.app.networks import mean_intensity, write_once
+from scorescope.app.models import ModelChoice, open_denoiser, word_for
+from scorescope.app.networks import write_once
 from scorescope.app.plugins import load_plugins
 from scorescope.data import load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
 from scorescope.posterior.processes import check_same_images
+from scorescope.probes.errors import psnr
 from scorescope.sampling import (
     BlockAverages,
     Inpainting,
@@ -26,7 +26,7 @@ from scorescope.sampling import (
     last,
     start_of,
 )
-from scorescope.studies.measurements import chosen
+from scorescope.studies.measurements import chosen, mean_intensity
 from scorescope.studies.pictures import grid
 from scorescope.studies.workspace import available_device
 
@@ -59,8 +59,7 @@ def restore(
     images = load_images(data)
     check_same_images(images.train)
     measurement, words = measurement_of(problem, amount, images.train.image_shape, seed)
-    place = available_device(device)
-    denoiser, origin = open_denoiser(choice, images.train, place)
+    denoiser, origin = open_denoiser(choice, images.train, available_device(device))
     low, high = denoiser.sigma_range if isinstance(denoiser, NetworkDenoiser) else (0.0, SIGMA_START)
     clean = chosen(images.test or images.train, count, seed)
     centre = mean_intensity(images.train, seed)
@@ -83,24 +82,19 @@ def restore(
     final = last(track(states, "restoring"))
     samples = final.denoised.reshape(count, each, *measurement.image_shape)
     guess = measurement.impose(torch.full_like(clean, centre), measured)
-    average = samples.mean(1)
-    rows = np.stack([image.numpy() for image in (clean, guess, *samples.unbind(1), average)])
+    average = samples.mean(1, keepdim=True)
+    rows = np.stack([image.numpy() for image in (clean, guess, *samples.unbind(1), average[:, 0])])
     labels = ["image", "measured", *(f"restored {number}" for number in range(1, each + 1)), "their mean"]
     write_once(out, grid(rows, row_labels=labels).png())
     off = (measurement.measure(final.denoised) - repeated).abs().max().item()
-    word = choice if isinstance(choice, str) else choice.path.name
+    one, mean, known = (psnr((found - clean[:, None]).square().mean()) for found in (samples, average, guess[:, None]))
     return (
-        f"{origin}\n{problem} with {word}: {words}; {measurement.count} of {clean[0].numel()} values are known.\n"
-        f"PSNR {psnr(samples, clean[:, None]):.2f} dB for one restored image, {psnr(average, clean):.2f} dB for the mean of"
-        f" {each}, {psnr(guess, clean):.2f} dB for the measurements over mean intensity; {count} images.\n"
+        f"{origin}\n{problem} with {word_for(choice)}: {words}; {measurement.count} of {clean[0].numel()} values are known.\n"
+        f"PSNR {one:.2f} dB for one restored image, {mean:.2f} dB for the mean of {each}, {known:.2f} dB for the measurements"
+        f" over mean intensity; {count} images.\n"
         f"{final.converged.float().mean():.0%} converged, in {int(final.steps.max())} steps at most; measurements kept to"
         f" {off:.1g}: {out}"
     )
-
-
-def psnr(images: Tensor, clean: Tensor) -> float:
-    """PSNR of images in [-1, 1] from their mean squared error, dB."""
-    return float(10 * torch.log10(4 / (images - clean).square().mean()))
 
 
 def measurement_of(

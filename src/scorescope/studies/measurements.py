@@ -121,6 +121,11 @@ def chosen(images: ImageSet, count: int, seed: int) -> Tensor:
     return images.tensor(np.resize(order, count))
 
 
+def mean_intensity(images: ImageSet, seed: int) -> float:
+    """The mean of up to 512 images: what networks that were not trained on levels that drown the images start around."""
+    return float(chosen(images, 512, seed).mean())
+
+
 def psnr_of_images(trained: Trained, config: MeasurementConfig) -> Arrays:
     """Output PSNR of every image at every level, for each network on its training images and on held-out ones.
 
@@ -209,7 +214,7 @@ def sample_and_search(trained: Trained, config: MeasurementConfig) -> dict[str, 
     with two networks ``agreement`` (n,); and ``reference`` (m,): how similar images that are not copies are to their
     nearest training image, from held-out images if there are any, else from training images and the others of the set.
     """
-    centre = float(chosen(trained.first_training, 512, config.seed).mean())
+    centre = mean_intensity(trained.first_training, config.seed)
     found: dict[str, Any] = {}
     for name, network in trained.networks.items():
         training = trained.training[name]
@@ -239,8 +244,7 @@ def deviations(subject: Subject, config: MeasurementConfig) -> dict[str, Deviati
     sigmas = subject.sigmas(config.deviation_levels)
     training = subject.first_training
     clean = chosen(training, config.deviation_inputs, config.seed)
-    # A network that was not trained on levels that drown the images starts around their mean intensity.
-    centre = float(chosen(training, 512, config.seed).mean())
+    centre = mean_intensity(training, config.seed)
     states = reverse_inputs(subject.first, training.image_shape, sigmas, len(clean), config.seed, centre)
     inputs = {
         "forward": forward_inputs(clean, sigmas, config.seed),

@@ -16,7 +16,7 @@ from scorescope.foundation import UserError
 from scorescope.networks import NetworkConfig, preconditioning_from
 from scorescope.probes.errors import denoising_psnr
 from scorescope.studies import charts, palette, pictures, sections
-from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples
+from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples, mean_intensity
 from scorescope.studies.results import Results
 from scorescope.studies.workspace import Workspace
 from scorescope.training import TrainingConfig
@@ -61,7 +61,7 @@ class Watch:
         self.network = network
         self.images = {name: some for name, some in images.items() if some is not None}
         self.workspace = workspace
-        self.centre = float(chosen(self.images["train"], 512, 0).mean())
+        self.centre = mean_intensity(self.images["train"], 0)
 
     def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
         """Mean PSNR in dB on each kind of images; draws samples when their time has come."""

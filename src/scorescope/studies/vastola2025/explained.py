@@ -18,7 +18,7 @@ import torch
 from scorescope.denoisers import OptimalDenoiser
 from scorescope.probes.errors import reverse_inputs
 from scorescope.studies import charts, palette
-from scorescope.studies.measurements import MeasurementConfig, Subject, chosen
+from scorescope.studies.measurements import MeasurementConfig, Subject, mean_intensity
 from scorescope.studies.results import Results
 from scorescope.studies.workspace import Workspace
 from scorescope.variance.ensemble import Ensemble, together
@@ -100,7 +100,7 @@ def variance_along(subject: Subject, config: MeasurementConfig) -> dict[str, Any
     sigmas = subject.sigmas(config.deviation_levels)
     optimal = subject.optimal if isinstance(subject.optimal, OptimalDenoiser) else OptimalDenoiser(training)
     proxy = ImageProxy(VarianceExploding(sigmas[-1] / 2, 2 * sigmas[0]), optimal)
-    centre = float(chosen(training, 512, config.seed).mean())
+    centre = mean_intensity(training, config.seed)
     count, pixels = min(MOST_INPUTS, config.deviation_inputs), math.prod(training.image_shape)
     states = reverse_inputs(subject.first, training.image_shape, sigmas, count, config.seed, centre)
     rows: dict[str, list[Any]] = {"fraction": [], "target": []}
