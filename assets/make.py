@@ -26,13 +26,14 @@ from scorescope.data import load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import new_folder
 from scorescope.foundation.files import write_json, write_text
+from scorescope.lenses import sections
+from scorescope.lenses.measurements import MeasurementConfig, chosen, draw_samples
 from scorescope.networks import load_network
 from scorescope.networks.checkpoint import DESCRIPTION, WEIGHTS
 from scorescope.probes.errors import denoising_psnr, input_psnr
 from scorescope.probes.similarity import cosine_similarity, nearest
 from scorescope.report.page import write_report
-from scorescope.studies import Results, pictures, sections
-from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples
+from scorescope.study import Results, pictures
 from scorescope.training import Selection
 
 ASSETS = Path(__file__).resolve().parent

@@ -21,7 +21,7 @@ from scorescope.data import ImageSet
 from scorescope.posterior.device import DeviceEngine
 from scorescope.posterior.units import LEVELS_PER_UNIT
 from scorescope.posterior.windows import Window
-from scorescope.studies.environment import device_name, environment
+from scorescope.study.environment import device_name, environment
 
 SIDES = (3, 7, 15, 23)
 BATCH = 4

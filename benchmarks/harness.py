@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scorescope.studies.environment import environment
+from scorescope.study.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -29,7 +29,7 @@ from scorescope.foundation import launch
 from scorescope.foundation.processes import from_all, working_alone
 from scorescope.noise import add_noise, edm_sigmas
 from scorescope.sampling import heun, last
-from scorescope.studies.environment import environment
+from scorescope.study.environment import environment
 
 RUNS = 5
 

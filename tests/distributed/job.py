@@ -39,7 +39,7 @@ from scorescope.posterior.moments import covariance, mean_image, principal_compo
 from scorescope.posterior.processes import check_same_images, gather, merge_normalizers, own_part
 from scorescope.posterior.whole_image import WholeImagePosterior
 from scorescope.posterior.windows import Window, WindowPosterior
-from scorescope.studies import open_run
+from scorescope.study import open_run
 
 SIGMAS = torch.tensor([0.05, 0.3, 1.0, 20.0])
 Found = dict[str, Any]

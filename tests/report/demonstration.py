@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
 
-from scorescope.studies import Claim, Results, Rule, charts, palette, pictures
-from scorescope.studies.environment import environment
+from scorescope.study import Claim, Results, Rule, charts, palette, pictures
+from scorescope.study.environment import environment
 
 SIZES = (10, 100, 800)
 SIGMAS = np.geomspace(0.05, 5.0, 10)

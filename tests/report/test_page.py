@@ -13,8 +13,8 @@ from scorescope.foundation import UserError
 from scorescope.report import html, render, write_report
 from scorescope.report.page import duration, flattened, slug, tied
 from scorescope.report.tables import columns_of, text_of
-from scorescope.studies import Results
-from scorescope.studies.results import Table
+from scorescope.study import Results
+from scorescope.study.results import Table
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

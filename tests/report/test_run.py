@@ -8,7 +8,7 @@ import pytest
 
 from scorescope.foundation import UserError
 from scorescope.report import run_study
-from scorescope.studies import Results, Study, Workspace
+from scorescope.study import Results, Study, Workspace
 
 
 class Config(pydantic.BaseModel):

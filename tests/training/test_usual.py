@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from scorescope.foundation import UserError
+from scorescope.jobs.train import Train
 from scorescope.networks import architectures, preconditioning_from, preconditionings
 from scorescope.networks.preconditioning import LinearPreconditioning
-from scorescope.studies.train import Train
 from scorescope.training import Objective
 from scorescope.training.usual import OBJECTIVES, usual_training
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import scorescope.jobs
+import scorescope.papers  # noqa: F401 - registers the studies
 from scorescope.data import builtin_datasets
 from scorescope.denoisers import denoisers
 from scorescope.networks import architectures
-from scorescope.studies import studies
+from scorescope.study import studies
 
 
 def _denoisers() -> list[dict[str, str]]:

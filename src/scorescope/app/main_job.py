@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import scorescope.jobs
+import scorescope.papers  # noqa: F401 - registers the studies
 from scorescope import report
 from scorescope.app.models import ModelChoice
 from scorescope.app.plugins import load_plugins
 from scorescope.data import cache_folder
 from scorescope.data.fashion_mnist import DEBIAN_FOLDER
 from scorescope.foundation.memory import reuse_freed_memory
-from scorescope.studies import Results, studies
+from scorescope.study import Results, studies
 
 
 @dataclass(frozen=True)

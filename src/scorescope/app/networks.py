@@ -15,12 +15,12 @@ from scorescope.data import load_images
 from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError, new_file
 from scorescope.foundation.processes import by_first
+from scorescope.lenses.measurements import MeasurementConfig, chosen, draw_samples, mean_intensity
 from scorescope.noise import add_noise, check_sigmas
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.errors import psnr
-from scorescope.studies.measurements import MeasurementConfig, chosen, draw_samples, mean_intensity
-from scorescope.studies.pictures import grid, strip
-from scorescope.studies.workspace import available_device
+from scorescope.study.pictures import grid, strip
+from scorescope.study.workspace import available_device
 
 
 def sample(

@@ -15,6 +15,7 @@ from scorescope.data import load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
+from scorescope.lenses.measurements import chosen, mean_intensity
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.errors import psnr
 from scorescope.sampling import (
@@ -26,9 +27,8 @@ from scorescope.sampling import (
     last,
     start_of,
 )
-from scorescope.studies.measurements import chosen, mean_intensity
-from scorescope.studies.pictures import grid
-from scorescope.studies.workspace import available_device
+from scorescope.study.pictures import grid
+from scorescope.study.workspace import available_device
 
 PROBLEMS = ("inpainting", "missing-pixels", "super-resolution", "compressive-sensing")
 BLOCK, SHARES = 4, {"missing-pixels": 0.7, "compressive-sensing": 0.1}

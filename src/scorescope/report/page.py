@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from scorescope.foundation.files import write_text
 from scorescope.report.tables import columns_of, text_of
-from scorescope.studies.claims import FAILS, HOLDS, NOT_TESTED
-from scorescope.studies.palette import DARK_PARTNER, themed, variable
-from scorescope.studies.pictures import rows_of
-from scorescope.studies.results import Exhibit, Results
+from scorescope.study.claims import FAILS, HOLDS, NOT_TESTED
+from scorescope.study.palette import DARK_PARTNER, themed, variable
+from scorescope.study.pictures import rows_of
+from scorescope.study.results import Exhibit, Results
 
 REPORT_FILE = "report.html"
 NO_BREAK = "\u00a0"

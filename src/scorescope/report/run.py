@@ -8,9 +8,9 @@ import torch
 
 from scorescope.foundation.processes import by_first
 from scorescope.report.page import write_report
-from scorescope.studies.base import C, Study
-from scorescope.studies.results import Results
-from scorescope.studies.workspace import open_run
+from scorescope.study.base import C, Study
+from scorescope.study.results import Results
+from scorescope.study.workspace import open_run
 
 
 def run_study(

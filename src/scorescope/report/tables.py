@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from scorescope.studies.results import Table
+from scorescope.study.results import Table
 
 MISSING = "–"
 

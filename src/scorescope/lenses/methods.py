@@ -1,0 +1,32 @@
+"""How networks were trained and measured, in sentences for the foot of a page."""
+
+from __future__ import annotations
+
+from scorescope.lenses.measurements import MeasurementConfig
+from scorescope.probes.memorization import RULE
+from scorescope.training import TrainingConfig
+
+
+def training_method(config: TrainingConfig) -> str:
+    """How both networks of a pair were trained, in a sentence."""
+    return (
+        f"{config.steps} steps of {config.batch} images, Adam at {config.learning_rate:g} falling along a cosine,"
+        f" σ = {config.objective.sigma_max:g}·u^{config.objective.sigma_power:g}, moving average {config.ema_decay:g};"
+        f" seeds {2 * config.seed} (A) and {2 * config.seed + 1} (B)."
+    )
+
+
+def measurement_methods(config: MeasurementConfig) -> dict[str, str]:
+    """How everything was measured, for the foot of a page."""
+    return {
+        "Units": "Images in [−1, 1]; σ is the noise's standard deviation in that unit; PSNR = 10 log10(4 / MSE).",
+        "Sampling": "Blind networks: stochastic ascent from σ = the highest level trained on, around the mean intensity, h ="
+        f" {config.sampler_h:g}{' growing' if config.sampler_h_grows else ''}, β = {config.sampler_beta:g}, stopped at σ̂ ="
+        f" {config.sigma_end:g}; the same noise for every network. Others: Heun's method on {config.flow_steps} EDM levels."
+        f" {config.samples} samples a network.",
+        "Similarity": "Cosine of images that are centred by their own mean, so that brightness and contrast do not count.",
+        "Inputs": f"Forward: {config.deviation_inputs} noisy training images a level. Reverse: the states of as many"
+        " trajectories of the first network's own probability flow (Heun), from the highest level down.",
+        "Verdict rule": RULE,
+        "Seed": f"{config.seed} for all noise and choices of the measurements.",
+    }

@@ -1,0 +1,206 @@
+"""Figure 3 of kadkhodaie2024: the basis in which a denoiser shrinks, and whether it is harmonic and follows the contours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import pydantic
+
+from scorescope.data import DataSplit, ImageSet, load_images
+from scorescope.denoisers import Denoiser, denoisers
+from scorescope.denoisers.opened import denoiser_of
+from scorescope.foundation import UserError
+from scorescope.lenses.measurements import chosen
+from scorescope.networks import open_checkpoint
+from scorescope.papers.kadkhodaie2024 import spectra_page as page
+from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
+from scorescope.papers.kadkhodaie2024.spectra import Spectrum, SpectrumSettings, spectra
+from scorescope.study.base import Study, study
+from scorescope.study.results import Results
+from scorescope.study.workspace import Workspace
+
+NETWORK = "network:"
+TRAINED_ENOUGH, SIDE_ENOUGH, IMAGES_ENOUGH = 1000, 20, 2
+PAPER = "Kadkhodaie, Guth, Simoncelli, Mallat, ICLR 2024, https://arxiv.org/abs/2310.02557, figure 3"
+
+
+class Fig3Config(pydantic.BaseModel):
+    """Settings of the study.
+
+    Attributes:
+        data: a store, or the name of a built-in data set.
+        options: of a built-in data set, by name (``{"size": 40}``); None, written ``null``, for none.
+        size: number of training images; None for all.
+        denoiser: whose Jacobian: empty to train `network`, ``network:PATH`` for a checkpoint of any kind, or the name of a
+            training-free denoiser.
+        network: what is trained.
+        images: noisy test images (training images where there are no others), the first of which are shown.
+        sigmas: noise levels, increasing.
+        shown_sigma: which of them the eigenvectors and coefficients are shown at.
+        spectrum: how much is measured of each Jacobian.
+        seed: of choices, noise, starts and rotations.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    data: str = "natural-patches"
+    options: dict[str, Any] | None = None
+    size: pydantic.PositiveInt | None = None
+    denoiser: str = ""
+    network: NetworkSettings = NetworkSettings()
+    images: int = pydantic.Field(4, ge=1)
+    sigmas: tuple[pydantic.PositiveFloat, ...] = (0.1, 0.2, 0.5, 1.0)
+    shown_sigma: float = 0.5
+    spectrum: SpectrumSettings = SpectrumSettings()
+    seed: int = pydantic.Field(0, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if not self.sigmas or list(self.sigmas) != sorted(set(self.sigmas)):
+            raise ValueError("sigmas must increase")
+        if self.shown_sigma not in self.sigmas:
+            raise ValueError(f"shown_sigma must be one of sigmas {self.sigmas}, found {self.shown_sigma:g}")
+        return self
+
+
+@study
+class Fig3(Study[Fig3Config]):
+    """The eigenvectors of one denoiser."""
+
+    name = "kadkhodaie2024/fig3"
+    title = "Adaptive harmonic bases"
+    question = (
+        "In which basis does a denoiser shrink noisy images, how much of each direction does it keep, and is the basis"
+    )
+    question += " made of waves that follow the image?"
+    paper = PAPER
+    Config = Fig3Config
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {
+            "data": "digits",
+            "network": {"arguments": {"width": 8}, "training": {"steps": 60, "batch": 16}},
+            "images": 2,
+            "sigmas": (0.2, 0.5),
+            "spectrum": {"eigenpairs": 16, "rotations": 10},
+        },
+        "small": {
+            "network": {"arguments": {"width": 24}, "training": {"steps": 4000, "batch": 32}},
+        },
+        "paper": {
+            "options": {"size": 80, "n": 100_000},
+            "network": {
+                "arguments": {"width": 64},
+                "training": {"steps": 200_000, "batch": 512, "learning_rate": 1e-3, "ema_decay": 0.9995},
+            },
+            "images": 16,
+        },
+    }
+
+    def run(self, config: Fig3Config, workspace: Workspace) -> Results:
+        """See `Study.run`.
+
+        Raises:
+            UserError: a denoiser that is not known, cannot be opened, takes other images, or is not differentiable while
+                ``spectrum.finite_differences`` is not set.
+        """
+        images = load_images(config.data, **(config.options or {}))
+        training = images.train if config.size is None else _first(images.train, config.size)
+        denoiser, said = subject(config, training, workspace)
+        clean = chosen(images.test or training, config.images, config.seed + 1).to(workspace.device)
+        stored = workspace.computed(
+            "spectra",
+            lambda: [
+                [one.stored() for one in row]
+                for row in spectra(denoiser, clean, config.sigmas, config.spectrum, config.seed)
+            ],
+        )
+        found = [[Spectrum.restored(one) for one in row] for row in stored]
+        results = Results(study=self.name, title=self.title, question=self.question, paper=self.paper)
+        fill(results, found, config.sigmas.index(config.shown_sigma), untested(config, images))
+        results.methods |= _methods(config, images, training, said)
+        return results
+
+
+def subject(config: Fig3Config, training: ImageSet, workspace: Workspace) -> tuple[Denoiser, str]:
+    """The denoiser that the settings name, and what it is in a sentence."""
+    if not config.denoiser:
+        network = trained_on({"network": training}, config.network, workspace)["network"]
+        return network, f"Trained: {config.network.said}"
+    if config.denoiser.startswith(NETWORK):
+        path = config.denoiser.removeprefix(NETWORK)
+        opened = open_checkpoint(path, None, {}, sides=training.image_shape[1:])
+        network = denoiser_of(opened, "network", None).to(workspace.device)
+        if network.image_shape != training.image_shape:
+            raise UserError(f"{path} takes images {network.image_shape}, {training.name} holds {training.image_shape}")
+        return network, opened.origin
+    entry = denoisers[config.denoiser]
+    return entry.build(training).to(workspace.device), f"{config.denoiser}: {entry.explanation}, without training."
+
+
+def untested(config: Fig3Config, images: DataSplit) -> str:
+    """Why these settings decide nothing about the paper; empty if they do."""
+    if not config.denoiser and config.network.training.steps < TRAINED_ENOUGH:
+        return (
+            f"a network trained for {config.network.training.steps} steps, {TRAINED_ENOUGH} are the least to judge by"
+        )
+    if min(images.train.image_shape[1:]) < SIDE_ENOUGH or config.images < IMAGES_ENOUGH:
+        return f"it takes {IMAGES_ENOUGH} images of {SIDE_ENOUGH}×{SIDE_ENOUGH} pixels to tell"
+    return ""
+
+
+def fill(results: Results, found: list[list[Spectrum]], shown: int, why_untested: str) -> None:
+    """Everything on the page but its methods; the level `shown` is the one of the eigenvectors and the claims."""
+    row = found[shown]
+    trace, skew = (
+        sum(values) / len(row) for values in ([s.trace.value for s in row], [s.asymmetry.value for s in row])
+    )
+    results.headline = (
+        f"At σ = {row[0].sigma:.2g} the denoiser keeps {trace:.0f} of {row[0].dimension} dimensions; its Jacobian's asymmetry"
+        f" is {skew:.2f}, and its leading {row[0].kept} eigenvectors are"
+        f" {page.mean_ratio(row, 'concentration'):.1f} times as concentrated in one wave as random rotations of them."
+    )
+    page.eigenvalues(results, found)
+    page.coefficients(results, row)
+    page.unexplained(results, row)
+    page.eigenvectors(results, row)
+    page.effective_dimension(results, found)
+    page.waves(results, found, row)
+    page.numbers(results, found)
+    page.claims(results, row, why_untested)
+    page.arrays(results, found)
+    if not all(one.converged for line in found for one in line):
+        results.methods["Not converged"] = "Some eigenpairs have larger residuals than were asked for."
+
+
+def _first(images: ImageSet, count: int) -> ImageSet:
+    if count > images.stored:
+        raise UserError(f"size = {count} asked for, {images.name} has {images.stored} training images")
+    return images.subset(range(count))
+
+
+def _methods(config: Fig3Config, images: DataSplit, training: ImageSet, said: str) -> dict[str, str]:
+    how = config.spectrum
+    measured_on = "test images" if images.test is not None else "training images, there are no others"
+    return {
+        "Data": f"{training.name}, {training.stored} training images of shape {training.image_shape}; measured on"
+        f" {config.images} {measured_on}.",
+        "Denoiser": said,
+        **spectrum_methods(how),
+        "Seed": f"{config.seed} for choices, noise, starts, signs and rotations.",
+    }
+
+
+def spectrum_methods(how: SpectrumSettings) -> dict[str, str]:
+    """How spectra are measured, for the foot of a page."""
+    differences = how.finite_differences
+    return {
+        "Jacobian": f"Exact, and decomposed in full, for images of up to {how.exact_up_to} values. For larger ones the leading"
+        f" {how.eigenpairs} eigenpairs of (J + Jᵀ)/2 by block Lanczos, residuals at most {how.tolerance:g}; trace by Hutch++"
+        f" with {how.products} products, asymmetry by {how.products // 2} random signs."
+        + (f" Not differentiable ones: central differences of step {differences:g}." if differences else ""),
+        "Coefficients": "Of brightness above black, x + 1, since a bias-free network maps black to black.",
+        "Harmonicity": "One wave: the disc of one period per image side in the cosine transform that holds most energy."
+        " Contours: where the structure tensor's root exceeds a third of its strongest. Control:"
+        f" {how.rotations} uniformly random rotations of the leading {how.eigenpairs} eigenvectors.",
+    }

@@ -1,0 +1,327 @@
+"""Which networks are compared with which training images, at which noise levels: what the studies of locality share.
+
+Networks are named by the paths of their checkpoints, of any kind that `scorescope.networks.open_checkpoint` opens. Where none
+is named, small ones are trained on the data and kept in the cache. Each network is compared with denoisers of the images that
+*it* was trained on: the part of the data that its checkpoint names, or all of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from scorescope.data import ImageSet, load_images
+from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
+from scorescope.denoisers.opened import denoiser_of
+from scorescope.foundation import UserError
+from scorescope.foundation.processes import by_first
+from scorescope.networks import NetworkConfig, OpenedNetwork, architectures, classes_of, open_checkpoint
+from scorescope.noise import check_sigmas, edm_sigmas
+from scorescope.posterior.processes import check_same_images
+from scorescope.study.provenance import own_training_images
+from scorescope.study.results import Results
+from scorescope.study.workspace import Workspace
+from scorescope.training import TrainingConfig, TrainingJob
+from scorescope.training.divided import train_divided
+from scorescope.training.published import PUBLISHED
+from scorescope.training.usual import usual_training
+
+CHECKPOINT_FOLDER = "network"
+ENOUGH_INPUTS, ROUNDING = 16, 1e-9
+TINY_SETTINGS: Mapping[str, Any] = {
+    "data": "digits",
+    "levels": 9,
+    "inputs": 4,
+    "training": {"architectures": ("ddpm++", "mlp"), "steps": 40},
+}
+# The paper's data: a store called cifar10 in the working folder, made by `scorescope data import`.
+PAPER_SETTINGS: Mapping[str, Any] = {
+    "data": "cifar10",
+    "flips": True,
+    "inputs": 100,
+    "training": {
+        "architectures": ("ddpm++", "ncsn++", "dit", "u-vit"),
+        "published": True,
+        "steps": 200_000,
+        "batch": 512,
+        "learning_rate": 1e-3,
+        "ema_decay": 0.9999,
+    },
+}
+PAPER = "Niedoba, Zwartsenberg, Murphy, Wood: Towards a Mechanistic Explanation of Diffusion Model Generalization, ICML 2025"
+
+
+class OwnTraining(pydantic.BaseModel):
+    """How networks are trained where none is named.
+
+    Attributes:
+        architectures: names in `scorescope list networks`, one network each, small ones that fit the images.
+        published: whether they have the sizes of their papers.
+        steps: optimizer steps.
+        batch: images a step.
+        learning_rate: Adam's peak learning rate.
+        ema_decay: of the moving average of the weights.
+        seed: of the initial weights and of everything drawn.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    architectures: tuple[str, ...] = pydantic.Field(("ddpm++",), min_length=1)
+    published: bool = False
+    steps: int = pydantic.Field(1500, ge=1)
+    batch: int = pydantic.Field(16, ge=1)
+    learning_rate: float = pydantic.Field(2e-3, gt=0)
+    ema_decay: float = pydantic.Field(0.99, ge=0, lt=1)
+    seed: int = pydantic.Field(0, ge=0)
+
+
+class ComparedConfig(pydantic.BaseModel):
+    """What is compared, on which inputs.
+
+    Attributes:
+        networks: paths of checkpoints; none: networks are trained as `training` says.
+        arguments: path of a state dictionary -> what it does not say itself (``architecture`` and its arguments).
+        class_label: the class that conditional networks are asked for; they are compared with its training images alone.
+        data: a store, or the name of a built-in data set: the images that the networks were trained on.
+        held_out: images that none was trained on; the data set's own test images by default, if it has any.
+        flips: whether mirror images belong to the training images; by default as each checkpoint records, else not.
+        training: of networks, where none is named.
+        sigmas: noise levels in units of [-1, 1]; by default `levels` of them from `sigma_max` to `sigma_min`.
+        levels: how many.
+        sigma_min: the lowest.
+        sigma_max: the highest.
+        inputs: noisy images a level, of each kind: forward from training images, from held-out ones, and reverse.
+        image_class: forward inputs are made from images of this class alone; None for all classes.
+        seed: of the images chosen and of all noise.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    networks: tuple[str, ...] = ()
+    arguments: dict[str, dict[str, Any]] = {}
+    class_label: int | None = None
+    data: str = "fashion-mnist"
+    held_out: str | None = None
+    flips: bool | None = None
+    training: OwnTraining = OwnTraining()
+    sigmas: tuple[pydantic.PositiveFloat, ...] = ()
+    levels: int = pydantic.Field(18, ge=2)
+    sigma_min: pydantic.PositiveFloat = 0.002
+    sigma_max: pydantic.PositiveFloat = 80.0
+    inputs: int = pydantic.Field(16, ge=1)
+    image_class: int | None = None
+    seed: int = pydantic.Field(0, ge=0)
+
+    def noise_levels(self) -> list[float]:
+        """The noise levels, high to low. Raises UserError for levels that are not finite or named twice."""
+        if self.sigmas:
+            return [float(level) for level in check_sigmas(sorted(self.sigmas, reverse=True)).tolist()]
+        return [float(level) for level in self.spaced().tolist()]
+
+    def spaced(self) -> Any:
+        """The default levels: the EDM schedule."""
+        return edm_sigmas(self.levels, self.sigma_min, self.sigma_max)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One network with the images that it was trained on.
+
+    Attributes:
+        name: what charts and cells call it; no two have the same.
+        denoiser: it, on the run's device.
+        training: its training images, mirror images included where they belong to them.
+        training_key: equal for networks with equal training images.
+        optimal: the optimal denoiser of `training`.
+        said: what was opened or trained, and whose images it is compared with, in a sentence.
+    """
+
+    name: str
+    denoiser: NetworkDenoiser
+    training: ImageSet
+    training_key: str
+    optimal: OptimalDenoiser
+    said: str
+
+    def within(self, sigmas: Sequence[float]) -> list[int]:
+        """Places of the levels that it was trained on."""
+        low, high = self.denoiser.sigma_range
+        # a list of levels that ends where the training did may miss it by a rounding error
+        return [place for place, sigma in enumerate(sigmas) if low * (1 - ROUNDING) <= sigma <= high * (1 + ROUNDING)]
+
+    def warning(self, sigmas: list[float]) -> str:
+        """A sentence on the levels that it was not trained on; empty if there are none."""
+        outside = sorted(set(range(len(sigmas))) - set(self.within(sigmas)))
+        if not outside:
+            return ""
+        named = ", ".join(f"{sigmas[place]:.3g}" for place in outside[:6]) + (", …" if len(outside) > 6 else "")
+        low, high = self.denoiser.sigma_range
+        return (
+            f"{self.name} was trained on σ from {low:.3g} to {high:.3g}; {len(outside)} of the {len(sigmas)} levels lie"
+            f" outside ({named}): what it makes of them is no evidence, and no claim rests on it"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks, images and noise levels of a study.
+
+    Attributes:
+        networks: in the order of the settings.
+        held_out: images that none was trained on; None if there are none.
+        sigmas: noise levels, high to low.
+        config: the settings.
+    """
+
+    networks: tuple[Compared, ...]
+    held_out: ImageSet | None
+    sigmas: list[float]
+    config: ComparedConfig
+
+    def too_few(self) -> str:
+        """Why no claim is decided on these inputs; empty if they are enough."""
+        if self.config.inputs >= ENOUGH_INPUTS:
+            return ""
+        return f"{self.config.inputs} inputs a noise level; at least {ENOUGH_INPUTS} are asked for"
+
+    def describe(self, results: Results, section: str) -> None:
+        """Write into a page's methods what was compared, and warnings into the opening of one of its sections."""
+        warnings = [f"Warning: {text}." for one in self.networks if (text := one.warning(self.sigmas))]
+        if warnings:
+            before = results.introductions.get(section, "")
+            results.introductions[section] = " ".join(filter(None, [before, *warnings]))
+        results.methods["Networks"] = "\n\n".join(f"{one.name}: {one.said}" for one in self.networks)
+        held_out = "none" if self.held_out is None else f"{self.held_out.stored} images of {self.held_out.name}"
+        only = "" if self.config.image_class is None else f", all of class {self.config.image_class}"
+        results.methods["Inputs"] = (
+            f"{self.config.inputs} noisy images of each kind at every noise level{only}. Forward: an image plus noise, from"
+            f" training images and, apart from them, from images that were not trained on ({held_out}). Reverse: states of a"
+            " network's own flow (Heun's method on the same levels, as far as it was trained on them)."
+        )
+        results.methods["Intervals"] = (
+            "95 %, percentile bootstrap over images with 1,000 draws, the same images for all denoisers. They say how far"
+            " other images would change a number, not how far another training run would."
+        )
+        results.methods["Units"] = "Images in [−1, 1]; σ is the noise's standard deviation in that unit."
+        results.methods["Seed"] = f"{self.config.seed} for images and noise."
+
+
+def open_comparison(config: ComparedConfig, workspace: Workspace) -> Comparison:
+    """Open, or train, what the settings name; levels outside a network's training are told on standard error.
+
+    Raises:
+        UserError: a checkpoint that cannot be opened or takes other images, a conditional network without a class, a
+            class that none knows, one path twice.
+    """
+    sigmas = config.noise_levels()
+    images = load_images(config.data)
+    held_out = images.test if config.held_out is None else load_images(config.held_out).train
+    check_same_images(images.train)
+    if len(set(config.networks)) < len(config.networks):
+        raise UserError(f"each network is named once, found {', '.join(config.networks)}")
+    opened = _opened(config, images.train) if config.networks else _trained(config, images.train, workspace)
+    networks = [_compared(name, one, images.train, config, workspace) for name, one in opened.items()]
+    if config.class_label is not None and not any(one.denoiser.classes.count for one in networks):
+        raise UserError(f"class_label={config.class_label} is given, and no network takes classes: leave it out")
+    if held_out is not None:
+        _check_shape(networks[0].denoiser.image_shape, held_out, networks[0].name)
+        held_out = _of_class(held_out, config)
+    comparison = Comparison(tuple(networks), held_out, sigmas, config)
+    by_first(lambda: _warn(comparison))
+    return comparison
+
+
+def _opened(config: ComparedConfig, images: ImageSet) -> dict[str, OpenedNetwork]:
+    names = unique_names(config.networks)
+    unknown = [path for path in config.arguments if path not in config.networks]
+    if unknown:
+        raise UserError(f"arguments are given for {unknown[0]}, which is none of the networks")
+    opened = {}
+    for name, path in names.items():
+        arguments = dict(config.arguments.get(path, {}))
+        architecture = arguments.pop("architecture", None)
+        opened[name] = open_checkpoint(path, architecture, arguments, sides=images.image_shape[1:])
+    return opened
+
+
+def _trained(config: ComparedConfig, images: ImageSet, workspace: Workspace) -> dict[str, OpenedNetwork]:
+    """Small networks, from the cache or trained now."""
+    how, jobs = config.training, {}
+    for name in dict.fromkeys(how.architectures):
+        entry = architectures[name]
+        wanted = how.model_dump(exclude={"architectures", "published"}) | {"flips": bool(config.flips)}
+        training = TrainingConfig.model_validate(usual_training(entry.preconditioning) | wanted)
+        size = PUBLISHED.get(name, {}) if how.published else {}
+        network = NetworkConfig(
+            architecture=name,
+            arguments=entry.arguments_for(images.image_shape) | dict(size),
+            preconditioning=entry.preconditioning,
+            image_shape=images.image_shape,
+            sigma_range=training.objective.sigma_range,
+        )
+        identity = {"network": network.model_dump(), "training": training.model_dump(), "images": images.fingerprint()}
+        jobs[name] = TrainingJob(workspace.network_folder(identity), network, images, training)
+    said = f"training {', '.join(jobs)}"
+    folders = train_divided(list(jobs.values()), device=workspace.device, description=said)
+    return {name: open_checkpoint(folder) for name, folder in zip(jobs, folders, strict=True)}
+
+
+def _compared(
+    name: str, opened: OpenedNetwork, images: ImageSet, config: ComparedConfig, workspace: Workspace
+) -> Compared:
+    _check_shape(opened.config.image_shape, images, name)
+    label = config.class_label if classes_of(opened.network).count else None
+    try:
+        denoiser = denoiser_of(opened, name, label)
+    except UserError as error:
+        raise UserError(f"{name}: {error}, with class_label=N") from error
+    record = opened.config.training
+    training, provenance = own_training_images(record, images)
+    flips = record.get("config", {}).get("flips", False) if config.flips is None else config.flips
+    if flips:
+        training = training.with_flips()
+    if denoiser.class_label is not None:
+        training, provenance = training.of_class(denoiser.class_label), f"{provenance}, class {denoiser.class_label}"
+    said = (
+        f"{opened.origin} Compared with {len(training)} training images of {training.name}"
+        f"{', mirror images included' if flips else ''}: {provenance}."
+    )
+    key = training.fingerprint()[:12]
+    return Compared(name, denoiser.to(workspace.device), training, key, OptimalDenoiser(training), said)
+
+
+def _of_class(images: ImageSet, config: ComparedConfig) -> ImageSet:
+    return images if config.class_label is None else images.of_class(config.class_label)
+
+
+def _check_shape(image_shape: tuple[int, int, int], images: ImageSet, name: str) -> None:
+    if images.image_shape != image_shape:
+        raise UserError(
+            f"{name} takes images (C, H, W) = {image_shape}, {images.name} holds {images.image_shape}: import the data again"
+            " with --size and --grey or --color to fit"
+        )
+
+
+def unique_names(paths: tuple[str, ...]) -> Mapping[str, str]:
+    """Short name -> path: the last part of a path that says something, with its parent's name where two are the same."""
+    parts = {path: [part for part in Path(path).parts if part not in (CHECKPOINT_FOLDER, "/")] for path in paths}
+    names: dict[str, str] = {}
+    for path in paths:
+        own = parts[path] or [path]
+        length = 1
+        while any(other != path and parts[other][-length:] == own[-length:] for other in paths) and length < len(own):
+            length += 1
+        name = "-".join([*own[-length:-1], Path(own[-1]).stem if Path(path).is_file() else own[-1]])
+        names[name if name not in names else path] = path
+    return names
+
+
+def _warn(comparison: Comparison) -> None:
+    for one in comparison.networks:
+        if said := one.warning(comparison.sigmas):
+            print(f"scorescope: warning: {said}", file=sys.stderr)

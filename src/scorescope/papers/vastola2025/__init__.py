@@ -1,0 +1,29 @@
+"""Generalization through variance (vastola2025): the studies of proxy scores and learned densities, one module each."""
+
+from scorescope.papers.vastola2025 import (
+    consequences,
+    critics1,
+    critics2,
+    critics3,
+    critics4,
+    error,
+    fig1,
+    fig2,
+    fig3,
+    formulations,
+    limits,
+)
+
+__all__ = [
+    "consequences",
+    "critics1",
+    "critics2",
+    "critics3",
+    "critics4",
+    "error",
+    "fig1",
+    "fig2",
+    "fig3",
+    "formulations",
+    "limits",
+]
