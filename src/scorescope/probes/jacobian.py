@@ -3,7 +3,8 @@
 ``J = ∂D(y, σ)/∂y`` is a (d, d) matrix, d = C·H·W: column q is what a small change of input value q does to the whole output,
 row p is which inputs the output value p looks at. One differentiation gives the product with one vector, ``J v`` (forward
 mode) or ``Jᵀ v`` (backward mode); a batch of them costs far less than so many single ones, because the pass through the
-network at y itself is made once and the products go through its layers as one batch.
+network at y itself is made once and the products go through its layers as one batch. Networks with layers that do not allow
+this are differentiated in other ways, see `scorescope.probes.differentiation`.
 
 Of the posterior mean it is symmetric, ``∇D* = Cov[x | y] / σ²`` (Miyasawa 1961), with eigenvalues that say how much of each
 direction is kept; of anything else the symmetric part ``(J + Jᵀ)/2`` is what has orthogonal eigenvectors, and how much is
@@ -13,8 +14,6 @@ left out by taking it is measured in `scorescope.probes.asymmetry`.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from torch import Tensor
 from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
+from scorescope.probes.differentiation import Derivative
 from scorescope.probes.linear_unet import LinearUNet, is_linear_unet
 from scorescope.probes.linearization import PRODUCTS_AT_ONCE, Linearization, MatrixJacobian
 
@@ -53,19 +53,17 @@ class Jacobian(Linearization):
             )
         image, levels = denoiser.checked(noisy.detach()[None], sigma)
         super().__init__(image[0], products_at_once)
-        self._noisy = image
-        self._denoise: Callable[[Tensor], Tensor] = lambda y: denoiser.denoise(y, levels)
-        linearized: Any = torch.func.vjp(self._denoise, image)
-        output, self._pull_back = linearized
-        self.denoised: Tensor = output[0].detach()
+        # One level an image: of as many copies of the image as there are.
+        self._derivative = Derivative(lambda y: denoiser.denoise(y, levels.expand(len(y))), image)
+        self.denoised: Tensor = self._derivative.value
 
     def rows(self, vectors: Tensor) -> Tensor:
         """See `Linearization.rows`."""
-        return self._batched(lambda v: self._pull_back(v[None])[0][0], vectors)
+        return self._in_parts(self._derivative.rows, vectors)
 
     def columns(self, vectors: Tensor) -> Tensor:
         """See `Linearization.columns`."""
-        return self._batched(lambda v: torch.func.jvp(self._denoise, (self._noisy,), (v[None],))[1][0], vectors)
+        return self._in_parts(self._derivative.columns, vectors)
 
     def matrix(self) -> Tensor:
         """See `Linearization.matrix`; by rows, since backward mode is the faster one for most networks."""
@@ -73,10 +71,6 @@ class Jacobian(Linearization):
         for start in track(range(0, self.dimension, self.products_at_once), "the Jacobian, row by row"):
             rows.append(self.rows(self.units(start, min(start + self.products_at_once, self.dimension))).flatten(1))
         return torch.cat(rows)
-
-    def _batched(self, product: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self._in_parts(torch.func.vmap(product), vectors)
 
 
 class DifferenceJacobian(MatrixJacobian):

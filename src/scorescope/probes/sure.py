@@ -13,7 +13,7 @@ https://arxiv.org/abs/2310.02557, section 2):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from scorescope.denoisers import Denoiser, OptimalDenoiser
 from scorescope.foundation import UserError
+from scorescope.probes.differentiation import directional_derivatives
 
 Floats = npt.NDArray[np.float64]
 DRAWS = 4
@@ -56,13 +57,11 @@ def divergence(
     if draws < 1:
         raise UserError(f"a trace takes at least one random draw, found {draws}")
     images, levels = denoiser.checked(noisy, sigma)
-    denoise: Callable[[Tensor], Tensor] = lambda y: denoiser.denoise(y, levels)  # noqa: E731
     total = torch.zeros(len(images), dtype=torch.float64)
-    with torch.no_grad():
-        for _ in range(draws):
-            signs = (2.0 * torch.randint(0, 2, images.shape, generator=generator) - 1).to(images)
-            product: Tensor = torch.func.jvp(denoise, (images,), (signs,))[1]
-            total += (signs * product).double().flatten(1).sum(1).cpu()
+    for _ in range(draws):
+        signs = (2.0 * torch.randint(0, 2, images.shape, generator=generator) - 1).to(images)
+        product = directional_derivatives(lambda y: denoiser.denoise(y, levels), images, signs)
+        total += (signs * product).double().flatten(1).sum(1).cpu()
     return total / draws
 
 

@@ -88,6 +88,22 @@ def test_the_ve_process_is_that_of_images_from_0_to_1(tmp_path):
     assert relative_error(found, 2 * expected - 1) < 1e-5
 
 
+def test_learned_times_are_those_of_the_nearest_step(tmp_path):
+    unet = model(time_embedding_type="learned", num_train_timesteps=50)
+    scheduler = diffusers.DDPMScheduler(num_train_timesteps=50, beta_end=0.2)
+    opened = open_checkpoint(pipeline(tmp_path / "learned", unet, scheduler))
+    assert "the nearest step is taken" in opened.origin
+    signal = float(scheduler.alphas_cumprod[30])
+    at_step = ((1 - signal) / signal) ** 0.5
+    noisy = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    sigma = torch.tensor([at_step, 1.01 * at_step])  # the next step's is 1.04 times it
+    with torch.no_grad():
+        scale = (1 + sigma.reshape(-1, 1, 1, 1) ** 2).rsqrt()
+        predicted = unet(scale * noisy, torch.tensor([30, 30])).sample
+        found = opened.preconditioning.denoise(opened.network, noisy, sigma)
+    assert relative_error(found, noisy - sigma.reshape(-1, 1, 1, 1) * predicted) < 1e-5
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -71,11 +71,13 @@ class DiffusersUNet(nn.Module):
     Args:
         unet: the model.
         classes: number of classes that it is conditional on; 0 for none.
+        whole_steps: whether it looks its time up in a table of learned vectors: fractions of a step are rounded.
     """
 
-    def __init__(self, unet: nn.Module, classes: int) -> None:
+    def __init__(self, unet: nn.Module, classes: int, *, whole_steps: bool = False) -> None:
         super().__init__()
         self.unet = unet
+        self.whole_steps = whole_steps
         self.classes = Classes(classes, optional=classes == 0)
 
     def forward(self, x: Tensor, noise_labels: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -83,7 +85,8 @@ class DiffusersUNet(nn.Module):
         if self.classes.count and class_labels is None:
             self.classes.check(None)
         labels = class_labels if self.classes.count else None
-        predicted: Tensor = self.unet(x, noise_labels, class_labels=labels, return_dict=False)[0]
+        times = noise_labels.round().long() if self.whole_steps else noise_labels
+        predicted: Tensor = self.unet(x, times, class_labels=labels, return_dict=False)[0]
         return predicted
 
 
@@ -125,8 +128,13 @@ def read_diffusers_folder(folder: Path, budget: Budget) -> DiffusersNetwork:
     if config.get("class_embed_type") is not None or not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:
         raise UserError("its network is conditional on something else than a class number, which is not supported")
 
+    learned = config.get("time_embedding_type") == "learned"
+    if learned:
+        its_arguments["time"]["between"] = "nearest"
+        assumed = (*assumed, "its times are learned vectors, one a step: of every σ the nearest step is taken")
+
     def build() -> nn.Module:
-        return DiffusersUNet(model(**arguments), classes)
+        return DiffusersUNet(model(**arguments), classes, whole_steps=learned)
 
     return DiffusersNetwork(
         build,
