@@ -1,6 +1,35 @@
-"""``python -m scorescope``: the same as the ``scorescope`` command, for launchers such as torchrun."""
+"""Where the ``scorescope`` command and ``python -m scorescope`` begin: from here on Ctrl-C is answered in one line."""
 
-from scorescope.cli import main
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Load the command line and run it; an interruption of the loading ends at once, as nothing has begun."""
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heeded:
+        signal.signal(signal.SIGINT, _leave)
+    from scorescope.cli.main import main as command
+
+    if heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command()
+    except KeyboardInterrupt:
+        _leave(signal.SIGINT, None)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    # An exception would end in whatever module is being loaded, and some of them turn it into another one.
+    print("scorescope: interrupted before anything began; the same command starts again", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
     main()

@@ -62,10 +62,12 @@ def test_a_network_restores_and_its_own_seed_decides(capsys, trained, tmp_path):
         2,
     ]
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        code, said, _ = run(capsys, *words, "--constant-step", "--h", 0.2, "--seed", seed, "--out", tmp_path / name)
+        code, said, _ = run(
+            capsys, *words, "--constant-step", "--h", 0.2, "--seed", seed, "--out", tmp_path / f"{name}.png"
+        )
         assert code == 0
         assert "values are known" in said
-    first, same, other = ((tmp_path / name).read_bytes() for name in "abc")
+    first, same, other = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert first == same != other
 
 
@@ -81,7 +83,9 @@ def test_samples_of_the_optimal_denoiser_are_training_images(capsys, tmp_path):
 def test_the_ascent_of_a_blind_network_is_steered(capsys, trained, tmp_path):
     pictures = set()
     for more in ([], ["--beta", 0.5], ["--constant-step", "--h", 0.2], ["--data", "digits"]):
-        code, _, _ = run(capsys, "sample", "--model", trained, "--count", 2, *more, "--out", tmp_path / "s.png")
+        code, _, _ = run(
+            capsys, "sample", "--model", trained, "--count", 2, *more, "--force", "--out", tmp_path / "s.png"
+        )
         assert code == 0
         pictures.add((tmp_path / "s.png").read_bytes())
     assert len(pictures) == 4

@@ -13,7 +13,7 @@ import typer
 from scorescope.cli import data, listing, run
 from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_space
-from scorescope.foundation.launch import Abandoned, Job
+from scorescope.foundation.launch import Abandoned, Job, Terminated
 
 INTERRUPTED, TERMINATED = 130, 143
 ALONE_BY_MISTAKE = (
@@ -62,7 +62,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except Abandoned:
         print(f"scorescope: {launch.ENDED_BY_LAUNCHER}", file=sys.stderr)
         sys.exit(TERMINATED)
-    with contextlib.nullcontext() if job.first else contextlib.redirect_stdout(io.StringIO()):
+    silenced = contextlib.nullcontext() if job.first else contextlib.redirect_stdout(io.StringIO())
+    with silenced, launch.ended_in_order():
         code = _run(job, [word for word in arguments if word != "--debug"], debug)
     job.exit(code)
 
@@ -73,6 +74,8 @@ def _run(job: Job, arguments: list[str], debug: bool) -> int:
         code = _called(arguments, job.first)
     except KeyboardInterrupt:
         ending = job.leave(INTERRUPTED, f"interrupted; the same command {_next(arguments)}")
+    except Terminated:
+        ending = job.leave(TERMINATED, f"terminated; the same command {_next(arguments)}")
     except Abandoned:
         ending = job.leave(TERMINATED, launch.ENDED_BY_LAUNCHER, maybe_another=True)
     except Exception as error:

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from scorescope.foundation.limits import LARGEST_COUNT, LARGEST_SEED, MOST_LEVELS
 from scorescope.foundation.progress import showing_progress
 
 Out = Annotated[Path | None, typer.Option(help="run folder to make, or to go on with if it was interrupted")]
-Seed = Annotated[int, typer.Option(min=0, help="of everything that is drawn")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="of everything that is drawn")]
 Device = Annotated[str, typer.Option(help="where networks run: cpu, cuda, cuda:1, mps")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="another setting of the study")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
@@ -22,6 +23,7 @@ ModelToo = Annotated[Path | None, typer.Option("--model", help=CHECKPOINT_HELP)]
 DenoiserName = Annotated[
     str | None, typer.Option(help="a name from scorescope list denoisers, or network:PATH, instead of --model")
 ]
+Force = Annotated[bool, typer.Option("--force", help="replace the file if it is there")]
 FIRST_STEP = "first step size of the ascent, in (0, 1]"
 BETA = "share of a step that lowers the noise, in (0, 1]; smaller is slower and more varied"
 CONSTANT = "keep the step size as it is instead of letting it grow"
@@ -128,7 +130,7 @@ def train(
 
 
 def sample(
-    out: Annotated[Path, typer.Option(help="PNG file to write")],
+    out: Annotated[Path, typer.Option(help="picture to write: .png, .jpg, .webp, .tif or .bmp")],
     model: ModelToo = None,
     denoiser: DenoiserName = None,
     data: Annotated[
@@ -137,14 +139,17 @@ def sample(
     arch: Arch = None,
     arch_arg: ArchArg = None,
     class_label: ClassLabel = None,
-    count: Annotated[int, typer.Option(min=1, help="how many samples")] = 16,
-    steps: Annotated[int | None, typer.Option(min=2, help="noise levels of the flow [default: 18]")] = None,
+    count: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many samples")] = 16,
+    steps: Annotated[
+        int | None, typer.Option(min=2, max=MOST_LEVELS, help="noise levels of the flow [default: 18]")
+    ] = None,
     h: Annotated[float | None, typer.Option(min=1e-6, max=1, help=f"blind: {FIRST_STEP} [default: 0.01]")] = None,
     beta: Annotated[float | None, typer.Option(min=1e-6, max=1, help=f"blind: {BETA} [default: 0.1]")] = None,
     constant_step: Annotated[bool, typer.Option("--constant-step", help=f"blind: {CONSTANT}")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
     plugin: Plugins = None,
+    force: Force = False,
 ) -> None:
     """Draw samples of a network, or of any denoiser of a data set, into one picture."""
     from scorescope.app import networks
@@ -152,37 +157,43 @@ def sample(
     choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
     ascent = {"sampler_h": h, "sampler_beta": beta, "sampler_h_grows": False if constant_step else None}
     with showing_progress():
-        said = networks.sample(choice, data, out, count, seed, {"flow_steps": steps}, ascent, device, plugin or [])
+        said = networks.sample(
+            choice, data, out, count, seed, {"flow_steps": steps}, ascent, device, plugin or [], force
+        )
     print(said)
 
 
 def denoise(
     data: Data,
     sigma: Annotated[float, typer.Option(help="standard deviation of the noise, for images in [-1, 1]")],
-    out: Annotated[Path, typer.Option(help="PNG file to write: clean, noisy, denoised")],
+    out: Annotated[Path, typer.Option(help="picture to write (.png, .jpg, …): clean, noisy, denoised")],
     denoiser: DenoiserName = None,
     model: ModelToo = None,
     arch: Arch = None,
     arch_arg: ArchArg = None,
     class_label: ClassLabel = None,
-    count: Annotated[int, typer.Option(min=1, help="how many images")] = 8,
+    count: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many images")] = 8,
     seed: Seed = 0,
     device: Device = "cpu",
     plugin: Plugins = None,
+    force: Force = False,
 ) -> None:
     """Add noise to images of a data set and take it away again with one denoiser."""
     from scorescope.app import networks
 
     choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
     with showing_progress():
-        said = networks.denoise(choice, data, sigma, out, count, seed, device, plugin or [])
+        said = networks.denoise(choice, data, sigma, out, count, seed, device, plugin or [], force)
     print(said)
 
 
 def restore(
     data: Data,
     problem: Annotated[str, typer.Option(help="inpainting, missing-pixels, super-resolution or compressive-sensing")],
-    out: Annotated[Path, typer.Option(help="PNG file to write: images, what is measured, restored images, their mean")],
+    out: Annotated[
+        Path,
+        typer.Option(help="picture to write (.png, .jpg, …): images, what is measured, restored images, their mean"),
+    ],
     amount: Annotated[
         float | None,
         typer.Option(
@@ -195,14 +206,15 @@ def restore(
     arch: Arch = None,
     arch_arg: ArchArg = None,
     class_label: ClassLabel = None,
-    count: Annotated[int, typer.Option(min=1, help="how many images")] = 6,
-    each: Annotated[int, typer.Option(min=1, help="how many restored images for each")] = 3,
+    count: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many images")] = 6,
+    each: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many restored images for each")] = 3,
     h: Annotated[float, typer.Option(min=1e-6, max=1, help=FIRST_STEP)] = 0.01,
     beta: Annotated[float, typer.Option(min=1e-6, max=1, help=BETA)] = 0.1,
     constant_step: Annotated[bool, typer.Option("--constant-step", help=CONSTANT)] = False,
     seed: Seed = 0,
     device: Device = "cpu",
     plugin: Plugins = None,
+    force: Force = False,
 ) -> None:
     """Restore images from few linear measurements of them, with the prior of a denoiser."""
     from scorescope.app import networks, restoration
@@ -210,6 +222,19 @@ def restore(
     choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
     with showing_progress():
         said = restoration.restore(
-            choice, data, problem, amount, out, count, each, seed, h, beta, not constant_step, device, plugin or []
+            choice,
+            data,
+            problem,
+            amount,
+            out,
+            count,
+            each,
+            seed,
+            h,
+            beta,
+            not constant_step,
+            device,
+            plugin or [],
+            force,
         )
     print(said)

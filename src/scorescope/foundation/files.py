@@ -17,12 +17,19 @@ from scorescope.foundation.errors import UserError
 
 
 @contextlib.contextmanager
-def new_file(path: Path | str) -> Iterator[Path]:
+def new_file(path: Path | str, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, rename it to `path`, else delete it.
 
-    An existing file at `path` is replaced. Raises UserError if the disk is full or the folder cannot be written.
+    Args:
+        path: of the file.
+        replace: whether a file that is there is replaced; else it stays as it is, even one that appeared meanwhile.
+
+    Raises:
+        UserError: something is at `path` that must stay; the disk is full; the folder cannot be written.
     """
     path = Path(path)
+    if not replace and os.path.lexists(path):
+        raise UserError(f"{path} already exists: choose another name, or delete it first")
     with _clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -32,7 +39,10 @@ def new_file(path: Path | str) -> Iterator[Path]:
             yield temporary
             _flush(temporary)
             temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
+            if replace:
+                temporary.replace(path)
+            else:
+                _move_to_free(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -57,6 +67,28 @@ def new_folder(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_writable(path: Path | str, *, replace: bool = False) -> None:
+    """Find out before long work, without leaving a trace, whether a file can be written at `path`.
+
+    Raises UserError if a folder or a device is there, a file is there and `replace` is not set, or no file can be made there.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name a file to write, such as {path / 'samples.png'}")
+        if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+            raise UserError(f"{path} is not a file: name a new one")
+        if os.path.lexists(path) and not replace:
+            raise UserError(f"{path} already exists: choose another name, or pass --force to replace it")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:
+        raise UserError(f"{_shortened(path)} cannot be written ({error.strerror}): choose another place") from error
+    if not folder.is_dir():
+        raise UserError(f"{path} cannot be written: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path} cannot be written ({os.strerror(errno.EACCES)}): choose another place with --out")
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically. Raises UserError if the disk is full."""
     with new_file(path) as temporary:
@@ -77,7 +109,17 @@ def _clear_disk_errors(path: Path) -> Iterator[None]:
             raise UserError(
                 f"the disk is full: {path} was not written; free some space and run the same command again"
             ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if isinstance(error, OSError) and error.errno in (
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+            errno.ENOTDIR,
+            errno.ENOTEMPTY,
+            errno.ENAMETOOLONG,
+            errno.EEXIST,
+            errno.EISDIR,
+            errno.ELOOP,
+        ):
             raise UserError(f"{path} cannot be written ({error.strerror}): choose another place with --out") from error
         raise
 
@@ -95,6 +137,23 @@ def is_out_of_space(error: BaseException) -> bool:
     return (
         any(os.strerror(code) in said for code in full) or re.search(r"\d+ requested and \d+ written", said) is not None
     )
+
+
+def _move_to_free(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, unless something has that name by now."""
+    try:
+        os.link(temporary, path)  # unlike a renaming, fails where something is
+    except FileExistsError as error:
+        raise UserError(f"{path} appeared meanwhile and is left as it is: choose another name") from error
+    except OSError as error:
+        if os.path.lexists(path):  # a file system without links
+            raise UserError(f"{path} appeared meanwhile and is left as it is: choose another name") from error
+        temporary.replace(path)
+
+
+def _shortened(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"
 
 
 def _flush(path: Path) -> None:

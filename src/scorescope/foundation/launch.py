@@ -15,7 +15,9 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -31,6 +33,7 @@ ENDED_BY_LAUNCHER = "ended by the launcher; the same command goes on where it wa
 # An address kept for documentation: the way to it is the way to any other host.
 ANYWHERE = "192.0.2.1"
 SIOCGIFADDR = 0x8915  # of <linux/sockios.h>
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _MPI = {
     "WORLD_SIZE": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
     "RANK": ("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
@@ -40,6 +43,10 @@ _MPI = {
 
 class Abandoned(BaseException):
     """Raised in the main thread when the job has ended elsewhere; not an error of this process."""
+
+
+class Terminated(BaseException):
+    """Raised in the main thread of a process on its own that is told to end, so that it tidies up as after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,23 @@ def meet() -> Job:
         raise UserError(_unreached(error)) from error
 
 
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Raise `Terminated` in the block at the first SIGTERM or SIGHUP; a launched process has its own way, see `meet`."""
+    if is_launched() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # What is ignored, as by nohup, stays ignored.
+    heeded = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heeded:
+        signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _unreached(error: Exception) -> str:
     reason = " ".join(str(error).split())
     return f"the processes of this job do not reach one another ({reason}): see docs/scaling.md"
@@ -214,6 +238,12 @@ def _record(line: str) -> None:
         message = {"message": line, "extraInfo": {"py_callstack": line, "timestamp": str(int(time.time()))}}
         with contextlib.suppress(OSError):
             Path(file).write_text(json.dumps({"message": message}), encoding="utf-8")
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise Terminated
 
 
 def _abandon(signum: int, frame: FrameType | None) -> None:

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from scorescope.foundation import UserError
+from scorescope.foundation.limits import MOST_LEVELS
 
 
 def edm_sigmas(n: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """The schedule of Karras et al. 2022, equation 5: equal steps in ``σ^(1/ρ)``; n is 18 for 32×32, 40 for 64×64.
 
-    Raises UserError unless n ≥ 2 and 0 < sigma_min < sigma_max.
+    Raises UserError unless 2 ≤ n ≤ 100,000 and 0 < sigma_min < sigma_max.
     """
     _check_range(n, sigma_min, sigma_max)
     step = torch.linspace(0, 1, n, dtype=torch.float64)
@@ -28,7 +29,7 @@ def edm_sigmas(n: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, r
 
 
 def log_spaced_sigmas(n: int, sigma_min: float = 0.01, sigma_max: float = 100.0) -> Tensor:
-    """Equal steps in log σ, both ends included. Raises UserError unless n ≥ 2 and 0 < sigma_min < sigma_max."""
+    """Equal steps in log σ, both ends included. Raises UserError unless 2 ≤ n ≤ 100,000 and 0 < sigma_min < sigma_max."""
     _check_range(n, sigma_min, sigma_max)
     return torch.logspace(math.log10(sigma_max), math.log10(sigma_min), n, dtype=torch.float64)
 
@@ -46,8 +47,9 @@ def ddpm_sigmas(
             (Nichol & Dhariwal, ICML 2021), which ignores both betas.
 
     Raises:
-        UserError: unknown schedule.
+        UserError: unknown schedule; fewer than 2 steps, or more than 100,000.
     """
+    check_count(steps)
     if schedule == "linear":
         betas = torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)
     elif schedule == "scaled-linear":
@@ -67,15 +69,22 @@ def vp_sigmas(n: int, beta_min: float = 0.1, beta_d: float = 19.9, epsilon: floa
 
     Here beta_min and beta_d are those of Song et al., ICLR 2021, whose ``dx = −β x/2 dt + √β dW`` gives the signal
     ``exp(−(β_d t²/2 + β_min t)/2)``.
-    Raises UserError unless n ≥ 2 and 0 < epsilon < 1.
+    Raises UserError unless 2 ≤ n ≤ 100,000 and 0 < epsilon < 1.
     """
     _check_range(n, epsilon, 1.0)
     time = torch.linspace(1, epsilon, n, dtype=torch.float64)
     return torch.expm1(beta_d * time**2 / 2 + beta_min * time).sqrt()
 
 
-def _check_range(n: int, low: float, high: float) -> None:
+def check_count(n: int) -> None:
+    """Raise UserError unless a list of noise levels can have n of them."""
     if n < 2:
         raise UserError(f"a list of noise levels has at least 2 of them, found {n}")
+    if n > MOST_LEVELS:
+        raise UserError(f"a list of noise levels has at most {MOST_LEVELS:,} of them, found {n:,}")
+
+
+def _check_range(n: int, low: float, high: float) -> None:
+    check_count(n)
     if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
         raise UserError(f"noise levels run from a positive lowest to a larger highest one, found {low} to {high}")

@@ -16,14 +16,17 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scorescope.denoisers.base import Denoiser
 from scorescope.foundation import UserError
+from scorescope.foundation.limits import MOST_ASCENT_STEPS
 
 DIVERGED = 10.0  # times the noise level of the start
 LEAST_PATIENCE, PATIENCE = 1000, 3
+_COUNTED = 4096
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def step_size(step: int, h: float, h_grows: bool) -> float:
 def steps_of_exact(sigma_start: float, sigma_end: float, h: float, beta: float, h_grows: bool) -> int:
     """How many steps the ascent takes with an exact denoiser, whose noise level falls by the factor ``1 − β h_t`` a step.
 
-    Raises UserError if h or beta is outside (0, 1], or sigma_end is not between 0 and sigma_start.
+    Raises UserError if h or beta is outside (0, 1], sigma_end is not between 0 and sigma_start, or that is over a million.
     """
     if not (0 < h <= 1 and 0 < beta <= 1):
         raise UserError(f"the ascent needs 0 < h ≤ 1 and 0 < beta ≤ 1, found h={h}, beta={beta}")
@@ -150,12 +153,25 @@ def steps_of_exact(sigma_start: float, sigma_end: float, h: float, beta: float, 
         raise UserError(
             f"the ascent goes from sigma_start down to a positive sigma_end, found {sigma_start} to {sigma_end}"
         )
-    step, level = 0, sigma_start
-    while level > sigma_end:
-        step += 1
-        rate = step_size(step, h, h_grows)
-        if beta * rate < 1 - 1e-12 and (not h_grows or rate > 0.999):
-            # From here on the rate is (nearly) constant: no need to count on.
-            return step - 1 + math.ceil(math.log(sigma_end / level) / math.log1p(-beta * rate))
-        level *= 1 - beta * rate
-    return step
+    if not h_grows:
+        left = math.log(sigma_end / sigma_start)
+        steps = math.ceil(left / math.log1p(-beta * h)) if beta * h < 1 else 1
+        return _bearable(steps, h, beta)
+    # In the growing rule 1 − β h_t has no product in closed form: it is summed in pieces.
+    step, left = 0, math.log(sigma_end / sigma_start)
+    while step < MOST_ASCENT_STEPS:
+        t = np.arange(step + 1, step + _COUNTED + 1)
+        falls = np.log1p(-np.minimum(beta * h * t / (1 + h * (t - 1)), 1 - 1e-12)).cumsum()
+        if falls[-1] <= left:
+            return _bearable(step + int(np.searchsorted(-falls, -left)) + 1, h, beta)
+        step, left = step + _COUNTED, left - float(falls[-1])
+    return _bearable(step + 1, h, beta)
+
+
+def _bearable(steps: int, h: float, beta: float) -> int:
+    """The same number. Raises UserError if nobody would wait for so many steps."""
+    if steps > MOST_ASCENT_STEPS:
+        raise UserError(
+            f"with h={h:g} and beta={beta:g} the ascent takes more than {MOST_ASCENT_STEPS:,} steps: choose larger ones"
+        )
+    return steps

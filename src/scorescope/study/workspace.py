@@ -194,8 +194,9 @@ def first_difference(before: Any, now: Any, name: str = "") -> str:
 def _refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose another run folder with --out")
-    ours = (CONFIG_FILE, LOCK_FILE)
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in ours):
+    # A lock alone is what a run leaves that was killed at once; other programs leave files of that name too.
+    others = [path for path in folder.iterdir() if path.name != LOCK_FILE] if folder.is_dir() else []
+    if others and not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder} exists and is not a run folder: choose another with --out")
 
 
@@ -203,6 +204,8 @@ def _check_resumable(folder: Path, record: dict[str, Any]) -> None:
     if (folder / FINISHED_FILE).exists():
         raise UserError(f"{folder} already holds a finished run: choose another folder with --out, or delete it first")
     before = read_json(folder / CONFIG_FILE)
+    if not isinstance(before, dict) or set(before) != set(record):
+        raise UserError(f"{folder} exists and is not a run folder: choose another with --out")
     difference = first_difference(before, record).replace("config.", "")
     if difference:
         raise UserError(
