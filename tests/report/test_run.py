@@ -43,7 +43,7 @@ class Squares(Study[Config]):
 def test_an_interrupted_study_ends_like_an_uninterrupted_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_study(Squares(stop_at=2), Config(), tmp_path / "run")
-    assert not (tmp_path / "run" / "report.html").exists()
+    assert "ended after 2 parts: it was interrupted" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     again = Squares()
     results = run_study(again, Config(), tmp_path / "run")
     assert again.computed == [2]

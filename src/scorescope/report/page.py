@@ -1,9 +1,13 @@
-"""Results as one HTML page that needs nothing else: styles, charts and pictures are inside it, and no script is."""
+"""Results as one HTML page that needs nothing else: styles, charts and pictures are inside it, and no script is.
+
+While a run goes on its page has a few lines of script, which load it again as it grows and stay where the reader is.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +21,7 @@ from scorescope.report.tables import columns_of, text_of
 from scorescope.study.claims import FAILS, HOLDS, NOT_TESTED
 from scorescope.study.palette import DARK_PARTNER, themed, variable
 from scorescope.study.pictures import rows_of
+from scorescope.study.progress import Progress
 from scorescope.study.results import Exhibit, Results
 
 REPORT_FILE = "report.html"
@@ -33,10 +38,20 @@ MARKS = {
 """A sign for every state and verdict, so that none is told by its colour alone."""
 
 
-def write_report(results: Results, folder: Path | str) -> Path:
-    """Write the page of `results` into a run folder. Returns its path; raises UserError if the disk is full."""
+def write_report(results: Results, folder: Path | str, progress: Progress | None = None, command: str = "") -> Path:
+    """Write the page of `results` into a run folder, at once as a whole.
+
+    Args:
+        results: what the page shows.
+        folder: the run folder.
+        progress: of a run that is not finished.
+        command: what a person types to go on with such a run; empty if that is not known.
+
+    Returns:
+        Its path. Raises UserError if the disk is full.
+    """
     path = Path(folder) / REPORT_FILE
-    write_text(path, html(results))
+    write_text(path, html(results, progress, command))
     return path
 
 
@@ -45,26 +60,35 @@ def render(folder: Path | str) -> Path:
     return write_report(Results.load(folder), folder)
 
 
-def html(results: Results) -> str:
-    """The page as text."""
+def html(results: Results, progress: Progress | None = None, command: str = "") -> str:
+    """The page as text; arguments as `write_report` has them."""
+    loader = jinja2.PackageLoader("scorescope", "report")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("scorescope", "report"),
+        loader=loader,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(slug=slug, paragraphs=paragraphs, tied=tied, number=text_of)
+    pending = dict(progress.pending) if progress is not None else {}
+    sections = {name: results.sections.get(name, []) for name in [*results.sections, *pending]}
     return environment.get_template("page.html").render(
         results=results,
-        contents=_contents(results),
-        sections=[(name, _group(exhibits)) for name, exhibits in results.sections.items()],
+        progress=progress,
+        pending=pending,
+        command=command,
+        written=time.time(),
+        elapsed=duration(time.time() - progress.started) if progress is not None else "",
+        script=Markup(loader.get_source(environment, "growing.js")[0]),
+        contents=_contents(results, list(sections)),
+        sections=[(name, _group(exhibits)) for name, exhibits in sections.items()],
         tally=_tally(results),
         timings=[(name, duration(seconds)) for name, seconds in _with_total(results.timings).items()],
         tables=[(table, columns_of(table)) for table in results.tables.values()],
         settings=flattened(results.config),
         marks=MARKS,
-        style=Markup(jinja2.PackageLoader("scorescope", "report").get_source(environment, "style.css")[0]),
+        style=Markup(loader.get_source(environment, "style.css")[0]),
         light=_variables({colour: colour for colour in DARK_PARTNER}),
         dark=_variables(DARK_PARTNER),
     )
@@ -111,10 +135,10 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _contents(results: Results) -> list[str]:
+def _contents(results: Results, sections: list[str]) -> list[str]:
     """The headings of the page below the verdict, in order."""
     last = {"Claims": results.claims, "Tables": results.tables, "How it was computed": True}
-    return [*results.sections, *(name for name, there in last.items() if there)]
+    return [*sections, *(name for name, there in last.items() if there)]
 
 
 def _tally(results: Results) -> str:
@@ -136,7 +160,7 @@ def _group(exhibits: list[Exhibit]) -> list[dict[str, Any]]:
     """The figures of a section; a chart that has no other to stand beside is marked as alone."""
     shown = [_shown(exhibit) for exhibit in exhibits]
     run: list[dict[str, Any]] = []
-    for figure, following in zip(shown, [*shown[1:], None], strict=True):
+    for figure, following in zip(shown, [*shown, None][1:], strict=True):
         if figure["exhibit"].kind != "chart":
             continue
         run.append(figure)

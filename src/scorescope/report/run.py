@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from scorescope.foundation.processes import by_first
+from scorescope.report.growing import growing_page, introduce
 from scorescope.report.page import write_report
 from scorescope.study.base import C, Study
 from scorescope.study.results import Results
@@ -20,8 +21,11 @@ def run_study(
     *,
     device: torch.device | str = "cpu",
     cache: Path | str | None = None,
+    command: str = "",
 ) -> Results:
     """Run a study into a folder and write its report; the same call goes on with an interrupted run.
+
+    The report is there from the first cell on, says that it is unfinished, and grows.
 
     Args:
         study: what to run.
@@ -29,14 +33,15 @@ def run_study(
         folder: run folder to make, or to go on with.
         device: where networks run.
         cache: folder of trained networks; $SCORESCOPE_CACHE, else ``~/.cache/scorescope``.
+        command: what a person types to go on with the run, for the unfinished report.
 
     Raises:
         UserError: as `open_run`, and whatever the study refuses.
     """
     with open_run(folder, study.name, config, device=device, cache=cache) as workspace:
-        results = study.run(config, workspace)
-        results.question = results.question or study.question
-        results.paper = results.paper or study.paper
+        with growing_page(study, workspace, command):
+            results = study.run(config, workspace)
+        introduce(results, study)
         workspace.store(results)
         by_first(lambda: write_report(results, workspace.folder))
         workspace.finish()

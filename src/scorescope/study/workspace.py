@@ -34,6 +34,7 @@ from scorescope.foundation import UserError, new_folder
 from scorescope.foundation.files import write_text
 from scorescope.foundation.processes import by_first, from_all, process_count
 from scorescope.study.environment import environment
+from scorescope.study.progress import Progress
 from scorescope.study.results import Results
 from scorescope.study.storage import (
     frame_dtypes,
@@ -62,6 +63,8 @@ class Workspace:
         study: name of the study.
         config: every setting, as JSON has it.
         timings: cell -> seconds it took, in this run or before it was interrupted.
+        progress: how far the run is.
+        watch: called in process 0 with whether there is something new to see, when a cell begins and at every `show`.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Workspace:
         self.study = study
         self.config = dict(config or {})
         self.timings: dict[str, float] = {}
+        self.progress = Progress()
+        self.watch: Callable[[bool], None] = lambda _: None
 
     def cell(self, name: str) -> Path:
         """The folder of a cell, there or not."""
@@ -90,11 +95,28 @@ class Workspace:
         Raises TypeError, and stores nothing, if the value holds something that this module's first lines do not list.
         """
         if not self.done(name):
+            self.progress.now = name
+            by_first(lambda: self.watch(False))
             started = time.perf_counter()
             value = function()
             by_first(lambda: self._store(name, value, time.perf_counter() - started))
         self.timings[name], stored = by_first(lambda: self._load(name))
+        self.progress.finished = len(self.timings)
         return stored
+
+    def show(self, results: Results, pending: Mapping[str, str] | None = None, expected: int = 0) -> None:
+        """Let the page show what is known so far; a study calls it as often as there is more to see, and need not.
+
+        Several processes call this together.
+
+        Args:
+            results: as far as they go.
+            pending: section -> what is still to be measured for it, in a sentence, for sections that are not complete.
+            expected: how many cells the run will have; 0 if that is not known, or was said before.
+        """
+        self.progress.shown, self.progress.pending = results, dict(pending or {})
+        self.progress.expected = expected or self.progress.expected
+        by_first(lambda: self.watch(True))
 
     def network_folder(self, key: Mapping[str, Any]) -> Path:
         """Where the cache keeps the network that `key` describes (settings, data fingerprint), there or not."""
