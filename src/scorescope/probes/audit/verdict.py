@@ -1,0 +1,169 @@
+"""The verdict, from intervals and not from points, with its false alarm rate.
+
+| word | when |
+| --- | --- |
+| ``memorizes`` | the lower ends of the share of copies and of leakage are at least ½ |
+| ``generalizes`` | the upper ends of both are at most a bound (0.1, or the user's), the PSNR gap's at most 0.3 dB |
+| ``in transition`` | some lower end is above 0 (the gap's above 0.3 dB) |
+| ``undecided`` | the intervals are too wide for any of these: it says how many samples would do |
+| ``no verdict`` | the model does not model these images, so that none of the above means anything |
+
+Intervals hold 95 %, so a lower end is too high in 2.5 % of cases. What could not be measured is left out, and said. Where only
+few samples can be had, the verdict may be given at the bound that they allow, and says the bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from scorescope.probes.audit.leakage import samples_for
+from scorescope.probes.audit.modelling import REASONS, Modelling
+from scorescope.probes.proportions import Interval
+
+State = Literal["memorizes", "in transition", "generalizes", "undecided", "no verdict"]
+MANY = 0.5
+BOUND = 0.1
+GAP = 0.3
+TAIL = 0.025
+WIDEST = 0.45
+"""The largest bound at which anything is said to generalize."""
+
+RULE = (
+    "From 95 % intervals. memorizes: the lower ends of the share of copies and of leakage are at least ½. generalizes: their"
+    " upper ends are at most the bound, and the PSNR gap's is at most 0.3 dB. in transition: a lower end is above 0, or the"
+    " gap's above 0.3 dB. undecided: the intervals are too wide for any of these. no verdict: the model does not denoise, or"
+    " does not sample, such images better than what knows nothing of them. Leakage is twice the difference between the share of"
+    " samples and of unseen images that lie nearer to the training images than to as many control images. What could not be"
+    " measured is left out of the rule."
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rule decides on.
+
+    Attributes:
+        copied: share of copies among the samples; None if no sample was looked at.
+        leakage: None without control images.
+        gap: PSNR of training minus unseen images, dB; None without a network or without unseen images.
+        local: share of samples with a copied region; None if that was not looked at.
+        modelling: whether the model models such images; None where there are only samples.
+        samples: how many samples were looked at.
+        calibration: how many calibration images there were.
+        few_images: whether the training set itself is too small or too uniform for any p-value.
+    """
+
+    copied: Interval | None
+    leakage: Interval | None = None
+    gap: Interval | None = None
+    local: Interval | None = None
+    modelling: Modelling | None = None
+    samples: int = 0
+    calibration: int = 0
+    few_images: str = ""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict with its reasons.
+
+    Attributes:
+        state: the word.
+        bound: up to which share nothing was ruled out, where it generalizes; the bound asked for otherwise.
+        alarm: how often this word would be said of a model that does not deserve it, at most; None where there is no such rate.
+        samples_needed: how many samples would decide, where it is undecided and they can.
+        because: why, in one sentence.
+    """
+
+    state: State
+    bound: float
+    alarm: float | None
+    samples_needed: int | None
+    because: str
+
+
+def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False) -> Ruling:
+    """Apply the rule.
+
+    Args:
+        evidence: what was measured.
+        bound: share of copies, and leakage, up to which a model generalizes.
+        allow_wider: whether a wider bound is taken where the samples allow no narrower one; it is said then.
+    """
+    if evidence.modelling is not None and not evidence.modelling.holds:
+        because = f"{evidence.modelling.words()}. Likely reasons: {'; '.join(REASONS)}"
+        return Ruling("no verdict", bound, None, None, because)
+    if evidence.few_images or evidence.copied is None:
+        return Ruling("undecided", bound, None, None, evidence.few_images or "no sample was looked at")
+    copied, leakage, gap = evidence.copied, evidence.leakage, evidence.gap
+    if copied.low >= MANY and (leakage is None or leakage.low >= MANY):
+        also = "" if leakage is None else f" and {_percent(leakage.low)} leakage"
+        alarm = TAIL
+        return Ruling(
+            "memorizes", bound, alarm, None, f"at least {_percent(copied.low)} of the samples are copies{also}"
+        )
+    above = _above(evidence)
+    if above:
+        return Ruling("in transition", bound, TAIL * _looked_at(evidence), None, "; ".join(above))
+    upper = max(copied.high, -1.0 if leakage is None else leakage.high)
+    reached = bound
+    if allow_wider and bound < upper <= WIDEST:
+        reached = math.ceil(round(upper * 100, 6)) / 100
+    if upper <= reached and (gap is None or gap.high <= GAP):
+        if leakage is None:
+            because = (
+                f"at most {_percent(copied.high, up=True)} of the samples are copies; leakage could not be measured"
+            )
+            return Ruling("undecided", bound, None, None, because)
+        return Ruling("generalizes", reached, TAIL, None, f"no more than {_percent(upper, up=True)} leakage or copies")
+    return _undecided(evidence, bound, upper)
+
+
+def _undecided(evidence: Evidence, bound: float, upper: float) -> Ruling:
+    if upper <= bound and evidence.gap is not None:
+        because = f"the PSNR gap may be {evidence.gap.high:.2f} dB, and {GAP:g} dB is the most: more images would tell"
+        return Ruling("undecided", bound, None, None, because)
+    needed = samples_for(bound)
+    with_these = samples_for(bound, evidence.calibration) if evidence.calibration else None
+    if evidence.leakage is None:
+        because = "there are no control images, so leakage could not be measured, and too few samples are surely copies"
+        return Ruling("undecided", bound, None, None, because)
+    what = f"up to {_percent(min(upper, 1.0), up=True)} leakage or copies cannot be ruled out"
+    if with_these is not None and with_these > evidence.samples:
+        return Ruling(
+            "undecided", bound, None, with_these, f"{what}: about {with_these:,} samples would decide at {bound:.0%}"
+        )
+    if with_these is not None:
+        return Ruling("undecided", bound, None, 2 * evidence.samples, f"{what}: twice as many samples may decide")
+    because = (
+        f"{what}: with {evidence.calibration:,} calibration images no number of samples decides at {bound:.0%}; about"
+        f" {needed:,} of both would"
+    )
+    return Ruling("undecided", bound, None, None, because)
+
+
+def _above(evidence: Evidence) -> list[str]:
+    """What is surely above nothing, in words."""
+    found = []
+    if evidence.copied is not None and evidence.copied.low > 0:
+        found.append(f"at least {_percent(evidence.copied.low)} of the samples are copies, and not surely half")
+    if evidence.leakage is not None and evidence.leakage.low > 0:
+        found.append(f"leakage is at least {_percent(evidence.leakage.low)}")
+    if evidence.local is not None and evidence.local.low > 0:
+        found.append(f"at least {_percent(evidence.local.low)} of the samples have a copied region")
+    if evidence.gap is not None and evidence.gap.low > GAP:
+        found.append(f"training images are denoised at least {evidence.gap.low:.1f} dB better than unseen ones")
+    return found
+
+
+def _looked_at(evidence: Evidence) -> int:
+    return sum(one is not None for one in (evidence.copied, evidence.leakage, evidence.local, evidence.gap))
+
+
+def _percent(share: float, *, up: bool = False) -> str:
+    """A share in whole percent, rounded to the safe side; in tenths below 10 %."""
+    scaled = share * (100 if share >= 0.1 else 1000)
+    whole = math.ceil(scaled - 1e-9) if up else math.floor(scaled + 1e-9)
+    return f"{whole} %" if share >= 0.1 else f"{whole / 10:g} %"
