@@ -36,10 +36,16 @@ class ModelChoice:
 
     @classmethod
     def of(
-        cls, path: Path, arch: str | None = None, arch_arg: Sequence[str] | None = None, class_label: int | None = None
+        cls,
+        path: Path,
+        arch: str | None = None,
+        arch_arg: Sequence[str] | None = None,
+        class_label: int | None = None,
+        weights: str | None = None,
     ) -> ModelChoice:
         """From the words of a command line. Raises UserError for an argument that is not NAME=VALUE."""
-        return cls(path, arch, arguments_from(arch_arg or []), class_label)
+        said = {"weights": weights} if weights is not None else {}
+        return cls(path, arch, arguments_from(arch_arg or []) | said, class_label)
 
 
 def word_for(choice: str | ModelChoice) -> str:

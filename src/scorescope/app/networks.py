@@ -79,7 +79,12 @@ def sample(
 
 
 def chosen_denoiser(
-    denoiser: str | None, model: Path | None, arch: str | None, arch_arg: Sequence[str] | None, class_label: int | None
+    denoiser: str | None,
+    model: Path | None,
+    arch: str | None,
+    arch_arg: Sequence[str] | None,
+    class_label: int | None,
+    weights: str | None = None,
 ) -> str | ModelChoice:
     """A registered name or a network, from the options that name one of them.
 
@@ -90,10 +95,10 @@ def chosen_denoiser(
     if denoiser is not None and denoiser.startswith(NETWORK):
         model, denoiser = Path(denoiser.removeprefix(NETWORK)), None
     if model is not None:
-        return ModelChoice.of(model, arch, arch_arg, class_label)
-    if arch is not None or arch_arg or class_label is not None:
+        return ModelChoice.of(model, arch, arch_arg, class_label, weights)
+    if arch is not None or arch_arg or class_label is not None or weights is not None:
         raise UserError(
-            f"--arch, --arch-arg and --class-label are about a network, and {denoiser} is none: leave them out"
+            f"--arch, --arch-arg, --weights and --class-label are about a network, and {denoiser} is none: leave them out"
         )
     return str(denoiser)
 

@@ -34,6 +34,7 @@ ArchArg = Annotated[
         metavar="NAME=VALUE", help="what a state dict does not say: num_heads, image_size, preconditioning, …"
     ),
 ]
+Weights = Annotated[str | None, typer.Option(help="of a file that has both: averaged (the default) or raw")]
 ClassLabel = Annotated[int | None, typer.Option(min=0, help="class of all images, for a network conditional on it")]
 
 
@@ -62,6 +63,7 @@ def explain(
     data: Data,
     arch: Arch = None,
     arch_arg: ArchArg = None,
+    weights: Weights = None,
     class_label: ClassLabel = None,
     held_out: Annotated[str | None, typer.Option(help="store of images that the model was not trained on")] = None,
     other: Annotated[
@@ -79,7 +81,7 @@ def explain(
     from scorescope.app import main_job
     from scorescope.app.models import ModelChoice
 
-    choice = ModelChoice.of(model, arch, arch_arg, class_label)
+    choice = ModelChoice.of(model, arch, arch_arg, class_label, weights)
     with showing_progress():
         run = main_job.explain(
             choice, other or [], data, held_out, preset, out, seed, device, settings or [], plugin or []
@@ -138,6 +140,7 @@ def sample(
     ] = None,
     arch: Arch = None,
     arch_arg: ArchArg = None,
+    weights: Weights = None,
     class_label: ClassLabel = None,
     count: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many samples")] = 16,
     steps: Annotated[
@@ -154,7 +157,7 @@ def sample(
     """Draw samples of a network, or of any denoiser of a data set, into one picture."""
     from scorescope.app import networks
 
-    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
+    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label, weights)
     ascent = {"sampler_h": h, "sampler_beta": beta, "sampler_h_grows": False if constant_step else None}
     with showing_progress():
         said = networks.sample(
@@ -171,6 +174,7 @@ def denoise(
     model: ModelToo = None,
     arch: Arch = None,
     arch_arg: ArchArg = None,
+    weights: Weights = None,
     class_label: ClassLabel = None,
     count: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many images")] = 8,
     seed: Seed = 0,
@@ -181,7 +185,7 @@ def denoise(
     """Add noise to images of a data set and take it away again with one denoiser."""
     from scorescope.app import networks
 
-    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
+    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label, weights)
     with showing_progress():
         said = networks.denoise(choice, data, sigma, out, count, seed, device, plugin or [], force)
     print(said)
@@ -205,6 +209,7 @@ def restore(
     model: ModelToo = None,
     arch: Arch = None,
     arch_arg: ArchArg = None,
+    weights: Weights = None,
     class_label: ClassLabel = None,
     count: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many images")] = 6,
     each: Annotated[int, typer.Option(min=1, max=LARGEST_COUNT, help="how many restored images for each")] = 3,
@@ -219,7 +224,7 @@ def restore(
     """Restore images from few linear measurements of them, with the prior of a denoiser."""
     from scorescope.app import networks, restoration
 
-    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label)
+    choice = networks.chosen_denoiser(denoiser, model, arch, arch_arg, class_label, weights)
     with showing_progress():
         said = restoration.restore(
             choice,

@@ -10,6 +10,7 @@ handed ``α y``, and what it predicts gives the image (α and s at that σ):
 | ``v`` | ``α n − s x``, for ``α² + s² = 1`` | ``α² y − s v̂`` |
 | ``score`` | ``∇ log p(x_t) = −E[n]/s`` | ``y + σ² α ŝ`` |
 | ``flow`` | the velocity ``dz/dτ = x − n`` of ``z_τ = (1 − τ) n + τ x`` | ``τ y + (1 − τ) û`` |
+| ``trigonometric-flow`` | ``dz/dτ`` of ``z_τ = cos(πτ/2) n + sin(πτ/2) x`` | ``α² y + (2/π) s û`` |
 
 v-prediction is that of Salimans & Ho, ICLR 2022, https://arxiv.org/abs/2202.00512, and flow matching that of Lipman et al.,
 ICLR 2023, https://arxiv.org/abs/2210.02747.
@@ -20,6 +21,7 @@ the actual σ; where a table only approximates the time, the network is told a s
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Literal
 
@@ -138,3 +140,18 @@ class FlowPreconditioning(ForeignPreconditioning):
         """``τ y + (1 − τ) û``."""
         toward_image = isinstance(self.time, FlowTime) and self.time.toward == "image"
         return signal, (1 - signal) * (1 if toward_image else -1)
+
+
+@register(
+    "trigonometric-flow",
+    "the network predicts the velocity of cos(πτ/2) n + sin(πτ/2) x (Albergo & Vanden-Eijnden 2023)",
+)
+class TrigonometricFlowPreconditioning(ForeignPreconditioning):
+    """Velocity prediction on the variance-preserving path, ``dz/dτ = (π/2)(cos(πτ/2) x − sin(πτ/2) n)``, 1 at the image."""
+
+    process: Literal["vp"] = "vp"
+    time: CosineTime = CosineTime(toward="image")
+
+    def image_from(self, sigma: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """``α² y + (2/π) s û`` with ``α = sin(πτ/2)`` and ``s = cos(πτ/2)``."""
+        return signal**2, sigma * signal * (2 / math.pi)

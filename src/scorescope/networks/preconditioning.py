@@ -167,15 +167,23 @@ class EDMPreconditioning(LinearPreconditioning):
 
     Attributes:
         sigma_data: standard deviation of the data, in units of [-1, 1].
+        noise_scale: c_noise is ``noise_scale · ln σ``; 250 in consistency models.
+        boundary: the σ at which the output is the input itself: 0, or the lowest σ of a consistency model (Song et al.,
+            ICML 2023, https://arxiv.org/abs/2303.01469, appendix C).
     """
 
     sigma_data: float = pydantic.Field(0.5, gt=0)
+    noise_scale: float = pydantic.Field(0.25, gt=0)
+    boundary: float = pydantic.Field(0.0, ge=0)
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
         """Table 1, last column."""
-        variance = sigma**2 + self.sigma_data**2
+        variance, above = sigma**2 + self.sigma_data**2, sigma - self.boundary
         return Coefficients(
-            self.sigma_data**2 / variance, sigma * self.sigma_data * variance.rsqrt(), variance.rsqrt(), sigma.log() / 4
+            self.sigma_data**2 / (above**2 + self.sigma_data**2),
+            above * self.sigma_data * variance.rsqrt(),
+            variance.rsqrt(),
+            self.noise_scale * sigma.log(),
         )
 
     @property

@@ -15,8 +15,11 @@ from torch import nn
 
 from scorescope.foundation import Registry, UserError
 from scorescope.networks.bf_cnn import BFCNN
+from scorescope.networks.ddpm_unet import DDPMUNet
 from scorescope.networks.dhariwal_unet import DhariwalUNet
 from scorescope.networks.dit import DiT
+from scorescope.networks.guided_unet import GuidedUNet
+from scorescope.networks.lucidrains_unet import LucidrainsUNet
 from scorescope.networks.mlp import MLP
 from scorescope.networks.song_unet import SongUNet
 from scorescope.networks.unet import UNet
@@ -36,6 +39,7 @@ class Architecture:
         preconditioning: name of what usually turns its output into a denoised image.
         description: one line for the list.
         source: the paper.
+        trained_here: whether it can be trained from nothing; the others are opened from checkpoints only.
     """
 
     build: Callable[..., nn.Module]
@@ -43,6 +47,7 @@ class Architecture:
     preconditioning: str
     description: str
     source: str
+    trained_here: bool = True
 
 
 architectures: Registry[Architecture] = Registry("network")
@@ -155,6 +160,17 @@ def _mlp(image_shape: ImageShape) -> dict[str, Any]:
     return {"image_shape": list(image_shape), "width": 128, "depth": 3}
 
 
+def _only_opened(image_shape: ImageShape) -> dict[str, Any]:
+    raise UserError(
+        "this network is opened from checkpoints of other projects and not trained here: choose another; see scorescope list"
+        " networks"
+    )
+
+
+def _opened(build: Callable[..., nn.Module], preconditioning: str, description: str, source: str) -> Architecture:
+    return Architecture(build, _only_opened, preconditioning, f"{description}; opened only", source, trained_here=False)
+
+
 KADKHODAIE = "Kadkhodaie et al. 2024, arXiv 2310.02557"
 SONG = "Song et al. 2021, arXiv 2011.13456; Karras et al. 2022, arXiv 2206.00364"
 
@@ -216,4 +232,23 @@ architectures.add(
 architectures.add(
     "mlp",
     Architecture(MLP, _mlp, "edm", "fully connected, also for points in the plane (width, depth)", "this project"),
+)
+architectures.add(
+    "guided-unet",
+    _opened(
+        GuidedUNet,
+        "epsilon",
+        "U-Net of guided-diffusion, consistency models and flow matching",
+        "Dhariwal & Nichol 2021, arXiv 2105.05233",
+    ),
+)
+architectures.add(
+    "ddpm-unet",
+    _opened(
+        DDPMUNet, "epsilon", "U-Net of DDPM as in ermongroup/ddim and pytorch-ddpm", "Ho et al. 2020, arXiv 2006.11239"
+    ),
+)
+architectures.add(
+    "lucidrains-unet",
+    _opened(LucidrainsUNet, "v", "U-Net of denoising-diffusion-pytorch", "lucidrains/denoising-diffusion-pytorch"),
 )

@@ -69,14 +69,16 @@ class CosineTime(TimeVariable):
     Attributes:
         kind: ``cosine``.
         scale: the network is told ``scale · t``.
+        toward: ``noise``: t is 1 at the noise; ``image``: the network is told ``1 − t``.
     """
 
     kind: Literal["cosine"] = "cosine"
     scale: float = pydantic.Field(1.0, gt=0)
+    toward: Literal["noise", "image"] = "noise"
 
     def time(self, sigma: Tensor) -> Tensor:
         """See `TimeVariable.time`."""
-        return self.scale * (2 / math.pi) * torch.atan(sigma)
+        return self.scale * (2 / math.pi) * torch.atan(sigma if self.toward == "noise" else 1 / sigma)
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -140,25 +142,28 @@ class StepTable(TimeVariable):
 
     Attributes:
         kind: ``table``.
-        schedule: ``linear``, ``scaled-linear`` or ``cosine``, see `scorescope.noise.ddpm_sigmas`.
+        schedule: ``linear``, ``scaled-linear``, ``cosine`` or ``sigmoid``, see `scorescope.noise.ddpm_sigmas`.
         steps: length of the table.
         beta_start: first variance of the linear schedules.
         beta_end: last variance of the linear schedules.
         alphas_cumprod: ᾱ_t itself, strictly decreasing within (0, 1), instead of a schedule; ``σ_t² = (1 − ᾱ_t)/ᾱ_t``.
         sigmas: σ_t itself, strictly increasing, instead of a schedule.
         first_step: number of the first step: 0, or 1 where networks count so.
+        scale: the network is told ``scale`` times the step; 1000/T in networks that are told steps out of 1,000 of a table
+            of T (Nichol & Dhariwal, ICML 2021).
         between: what the network is told for a σ between two steps: ``interpolated``, a fraction of a step, linear in
             log σ; or ``nearest``, the whole step nearest in log σ.
     """
 
     kind: Literal["table"] = "table"
-    schedule: Literal["linear", "scaled-linear", "cosine"] = "linear"
+    schedule: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
     steps: int = pydantic.Field(1000, ge=2)
     beta_start: float = pydantic.Field(1e-4, gt=0, lt=1)
     beta_end: float = pydantic.Field(0.02, gt=0, lt=1)
     alphas_cumprod: tuple[float, ...] | None = None
     sigmas: tuple[float, ...] | None = None
     first_step: int = 0
+    scale: float = pydantic.Field(1.0, gt=0)
     between: Literal["interpolated", "nearest"] = "interpolated"
 
     @pydantic.model_validator(mode="after")
@@ -188,7 +193,7 @@ class StepTable(TimeVariable):
         above = torch.searchsorted(table, level).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]
         step = above - 1 + ((level - low) / (high - low)).clamp(0, 1)
-        return self.first_step + (step.round() if self.between == "nearest" else step)
+        return self.scale * (self.first_step + (step.round() if self.between == "nearest" else step))
 
     @property
     def sigma_range(self) -> tuple[float, float]:

@@ -44,7 +44,8 @@ def ddpm_sigmas(
         beta_start: first variance of the linear schedule (Ho et al., NeurIPS 2020).
         beta_end: last variance of the linear schedule.
         schedule: ``linear``, ``scaled-linear`` (linear in the root of the variance; Rombach et al., CVPR 2022), or ``cosine``
-            (Nichol & Dhariwal, ICML 2021), which ignores both betas.
+            (Nichol & Dhariwal, ICML 2021) or ``sigmoid`` (Jabri et al., ICML 2023, https://arxiv.org/abs/2212.11972, from −3
+            to 3 at temperature 1), which ignore both betas.
 
     Raises:
         UserError: unknown schedule; fewer than 2 steps, or more than 100,000.
@@ -58,8 +59,13 @@ def ddpm_sigmas(
         time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         signal = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
         betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+    elif schedule == "sigmoid":
+        time = torch.linspace(-3, 3, steps + 1, dtype=torch.float64)
+        # ᾱ falls from 1 to 0 as the sigmoid of the time rises from that of −3 to that of 3
+        signal = (time[-1].sigmoid() - time.sigmoid()) / (time[-1].sigmoid() - time[0].sigmoid())
+        betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
     else:
-        raise UserError(f"no DDPM schedule is called {schedule!r}; known: linear, scaled-linear, cosine")
+        raise UserError(f"no DDPM schedule is called {schedule!r}; known: linear, scaled-linear, cosine, sigmoid")
     log_signal = torch.log1p(-betas).cumsum(0)
     return torch.expm1(-log_signal).sqrt().flip(0)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.networks.readers.foreign import Foreign
 
 FORBIDDEN = {
     "code.__new__",
@@ -76,3 +77,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Foreign:
+    """Checkpoints of other projects."""
+    return Foreign(tmp_path_factory.mktemp("foreign"))

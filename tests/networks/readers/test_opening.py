@@ -6,7 +6,10 @@ import argparse
 import os
 import pickle
 import zipfile
+from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -231,7 +234,8 @@ HOSTILE = {
         lambda p: torch.save(state_dict(build("dit", DIT | {"num_classes": 0})[0]), p),
         r"say --arch-arg num_heads=N \(in a study: --set",
     ),
-    "a whole network": (lambda p: torch.save(unet(), p), r"scorescope\.networks\.unet\.UNet"),
+    "an object of a class of one's own": (lambda p: torch.save(Unknown(), p), r"an object of the class .*Unknown"),
+    "an optimizer's file": (lambda p: torch.save(torch.optim.SGD(unet().parameters()).state_dict(), p), "an optimizer"),
     "a damaged safetensors file": (
         lambda p: p.write_bytes((100).to_bytes(8, "little") + b"{" + bytes(20)),
         "damaged or cut short",
@@ -271,6 +275,83 @@ def test_the_checkpoint_of_a_training_script_opens_without_its_optimizer(tmp_pat
     torch.save(parts, tmp_path / "0010000.pt")
     opened = open_checkpoint(tmp_path / "0010000.pt", sides=(8, 8))
     assert "its entry 'model' (not opt, args)" in opened.origin
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "taken"),
+    [
+        (
+            lambda raw, ema: {"net_model": raw, "ema_model": ema, "sched": {"last_epoch": 3}, "x_T": torch.ones(2)},
+            "entry 'ema_model'",
+        ),
+        (
+            lambda raw, ema: {"state_dict": raw, "fid": np.float64(3.2), "path": Path("x"), "seen": Counter("aab")},
+            "entry 'state_dict'",
+        ),
+        (
+            lambda raw, ema: [raw, {"param_groups": [], "state": {}}, 3, 5000, ema],
+            "averaged weights, entry 4 of its list",
+        ),
+        (lambda raw, ema: {"model": raw, "model_ema1": ema, "model_ema2": raw}, "entry 'model_ema1'"),
+        (
+            lambda raw, ema: (
+                {f"ema.ema_model.{k}": v for k, v in ema.items()}
+                | {f"ema.online_model.{k}": v for k, v in raw.items()}
+                | {"ema.initted": torch.tensor(True), "ema.step": torch.tensor(3)}
+            ),
+            "entries 'ema'",
+        ),
+        (
+            lambda raw, ema: {
+                "state_dict": {f"ema.{k}": v for k, v in ema.items()} | {f"model.{k}": v for k, v in raw.items()}
+            },
+            "averaged weights, its entry 'state_dict', its entries 'ema'",
+        ),
+        (
+            lambda raw, ema: {
+                "model": raw,
+                "ema": {"decay": 0.999, "num_updates": 3, "shadow_params": list(ema.values())},
+            },
+            "averages without names, named by their order",
+        ),
+        (lambda raw, ema: {"epoch": 3, "checkpoint": {"model": raw}}, "entry 'model'"),
+    ],
+)
+def test_weights_are_found_wherever_a_script_has_put_them(tmp_path, wrapped, taken):
+    raw, ema = state_dict(unet(0)), state_dict(unet(1))
+    torch.save(wrapped(raw, ema), tmp_path / "net.pt")
+    opened = open_checkpoint(tmp_path / "net.pt", sides=(8, 8))
+    assert taken in opened.origin
+    expected = ema if opened.weights == "averaged" else raw
+    assert all(torch.equal(value, expected[name]) for name, value in opened.network.state_dict().items())
+    if opened.both:
+        assert opened.notes[0].startswith("its averaged and raw weights are far apart")
+        other = open_checkpoint(tmp_path / "net.pt", arguments={"weights": "raw"}, sides=(8, 8))
+        assert other.weights == "raw"
+        assert all(torch.equal(value, raw[name]) for name, value in other.network.state_dict().items())
+    else:
+        with pytest.raises(UserError, match="one set of weights"):
+            open_checkpoint(tmp_path / "net.pt", arguments={"weights": "raw"}, sides=(8, 8))
+
+
+def test_a_whole_network_opens_as_its_weights(tmp_path):
+    network = unet()
+    torch.save({"model": network, "config": argparse.Namespace(lr=1e-3)}, tmp_path / "net.pt")
+    opened = open_checkpoint(tmp_path / "net.pt", sides=(8, 8))
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in opened.network.state_dict().items())
+
+
+def test_averages_that_are_not_finite_offer_the_raw_weights(tmp_path):
+    raw, ema = state_dict(unet(0)), state_dict(unet(0))
+    ema = {name: value * 0.99 for name, value in ema.items()}
+    torch.save({"model": raw, "ema": ema}, tmp_path / "close.pt")
+    assert not open_checkpoint(tmp_path / "close.pt", sides=(8, 8)).notes
+    ema["mid_block.0.weight"] = torch.full_like(ema["mid_block.0.weight"], torch.nan)
+    torch.save({"model": raw, "ema": ema}, tmp_path / "net.pt")
+    with pytest.raises(UserError, match="its raw weights are finite: --weights raw"):
+        open_checkpoint(tmp_path / "net.pt", sides=(8, 8))
+    opened = open_checkpoint(tmp_path / "net.pt", arguments={"weights": "raw"}, sides=(8, 8))
+    assert opened.notes == ("its averaged weights are not finite",)
 
 
 @pytest.mark.parametrize(

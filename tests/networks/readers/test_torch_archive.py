@@ -13,7 +13,7 @@ from tests.networks.readers.files import archive
 from scorescope.foundation import UserError
 from scorescope.networks.readers.restricted_unpickler import Budget
 from scorescope.networks.readers.state_dict import read_torch_state_dict
-from scorescope.networks.readers.torch_archive import KNOWN_IN_ARCHIVES, is_archive, read_archive
+from scorescope.networks.readers.torch_archive import is_archive, read_archive
 
 VALUES = {
     "matrix": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
@@ -135,18 +135,18 @@ def test_other_files_are_no_archives():
     for data in (b"", b"PK", b"\x80\x04N.", b"GIF89a" * 10):
         assert not is_archive(memoryview(data))
         with pytest.raises(UserError, match="wrong first bytes"):
-            read_archive(memoryview(data), KNOWN_IN_ARCHIVES, Budget())
+            read_archive(memoryview(data), None, Budget())
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as file:
         file.writestr("readme.txt", "hello")
     with pytest.raises(UserError, match=r"not one of torch\.save"):
-        read_archive(memoryview(other.getvalue()), KNOWN_IN_ARCHIVES, Budget())
+        read_archive(memoryview(other.getvalue()), None, Budget())
 
 
 def test_a_big_endian_archive_is_refused():
     data = archive({"weight": torch.ones(2)})
     with pytest.raises(UserError, match="big-endian"):
-        read_archive(memoryview(rezipped(data, byteorder=b"big")), KNOWN_IN_ARCHIVES, Budget())
+        read_archive(memoryview(rezipped(data, byteorder=b"big")), None, Budget())
 
 
 def test_wrappers_and_prefixes_are_taken_off_and_said():
@@ -166,7 +166,7 @@ def test_wrappers_and_prefixes_are_taken_off_and_said():
         ({}, "holds no state dictionary"),
         ([torch.ones(2)], "holds no state dictionary"),
         ({"epoch": 3, "loss": 0.5}, "holds epoch, loss"),
-        ({"weight": torch.ones(2), "epoch": 3}, "beside tensors it holds epoch"),
+        ([{"lr": 1.0}, 3], "holds no state dictionary"),
     ],
 )
 def test_files_without_a_state_dictionary_are_refused(value, said):
@@ -174,9 +174,13 @@ def test_files_without_a_state_dictionary_are_refused(value, said):
         read_torch_state_dict(memoryview(archive(value)), Budget())
 
 
-def test_a_whole_module_is_refused():
-    with pytest.raises(UserError, match=r"torch\.nn\.modules\.linear\.Linear"):
-        read_torch_state_dict(memoryview(archive(torch.nn.Linear(2, 2))), Budget())
+def test_a_whole_module_is_read_as_its_state_dictionary():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.BatchNorm2d(3)))
+    module.register_buffer("passing", torch.ones(2), persistent=False)
+    found = read_torch_state_dict(memoryview(archive({"model": module, "epoch": 3})), Budget()).tensors
+    expected = module.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(tensor.read(), expected[name]) for name, tensor in found.items())
 
 
 def test_numbers_that_weights_cannot_be_are_refused():

@@ -1,11 +1,12 @@
-"""Which network a state dictionary belongs to, and its constructor's arguments, read off names and shapes.
+"""State dictionaries of the networks that this project trains, too: their arguments, read off names and shapes.
 
 Published checkpoints of U-ViT, DiT, the bias-free networks and EDM's U-Nets say neither: both follow from the parameters,
 with three exceptions that leave no trace in any shape and are settled by a stated rule, or else asked for:
 
 - the number of attention heads of a transformer: that of the published network of the same width;
 - whether a DiT's last row of class embeddings stands for "no class": yes, as in all published ones;
-- how the network is used as a denoiser: see `opening`.
+- how the network is used as a denoiser: as is usual for its architecture. A DiT that also predicts a variance is taken for
+  a noise predictor over the linear table of 1,000 steps, as published.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scorescope.foundation import UserError
-
-IN_A_STUDY = '(in a study: --set \'arguments={"PATH": {"NAME": VALUE}}\')'
-
-Shapes = Mapping[str, tuple[int, ...]]
+from scorescope.networks.readers.formats import IN_A_STUDY, CheckpointFile, Format, Given, Reading, Shapes
+from scorescope.networks.readers.use import OTHER_STEPPED_USES, said_use, stepped_use
+from scorescope.networks.registry import architectures
 
 # Width of every published network -> heads (Peebles & Xie 2023, table 1; Bao et al. 2023, table 1).
 DIT_HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
@@ -57,42 +57,40 @@ class Signature:
     read: Callable[[Shapes, Mapping[str, Any]], Inferred]
 
 
-def recognize(shapes: Shapes) -> str:
-    """The architecture that the names decide. Raises UserError if they do not decide it."""
-    found = [
-        name
-        for name, signature in SIGNATURES.items()
-        if all(_occurs(mark, shapes) for mark in signature.marks)
-        and not any(_occurs(mark, shapes) for mark in signature.unlike)
-    ]
-    if len(found) != 1:
-        first = ", ".join(name[:50] for name in list(shapes)[:3]) or "nothing"
-        raise UserError(
-            f"its names ({first}, …) are those of none of the networks known here ({', '.join(SIGNATURES)}): name the"
-            " architecture with --arch; see scorescope list networks"
+def _format(architecture: str, signature: Signature) -> Format:
+    """A signature as an entry of the table of formats."""
+
+    def recognize(file: CheckpointFile) -> bool:
+        shapes = file.tensors
+        return all(_occurs(mark, shapes) for mark in signature.marks) and not any(
+            _occurs(mark, shapes) for mark in signature.unlike
         )
-    return found[0]
+
+    def read(file: CheckpointFile, given: Given) -> Reading:
+        use = said_use(given)
+        words = {name for name in ("prediction", "schedule") if name in given.left}
+        found_use = use or (stepped_use(given) if words else None)
+        found = signature.read(file.shapes, given.left)
+        for phrase in found.assumed:
+            given.assume(phrase)
+        if found_use is None:
+            usual = "epsilon" if found.arguments.get("learn_sigma") else architectures[architecture].preconditioning
+            given.assume(f"preconditioning {usual!r}, as usual for it", OTHER_USES.get(usual, ()))
+            found_use = usual, {}
+        return Reading(architecture, found.arguments | given.left, found.image_shape, *found_use)
+
+    return Format(architecture, architectures[architecture].source, recognize, read)
 
 
-def infer(architecture: str, shapes: Shapes, given: Mapping[str, Any]) -> Inferred:
-    """Constructor arguments of an architecture from its parameters' shapes.
-
-    Args:
-        architecture: a key of `SIGNATURES`.
-        shapes: of all parameters and buffers.
-        given: arguments that the user has named; they replace what is inferred.
-
-    Raises:
-        UserError: a parameter that decides an argument is missing, or an argument cannot be read off and is not given.
-    """
-    try:
-        found = SIGNATURES[architecture].read(shapes, given)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        what = f"it has no {error.args[0]}" if isinstance(error, KeyError) else "its shapes contradict each other"
-        raise UserError(
-            f"its tensors are not those of {architecture} ({what}): name the right network with --arch"
-        ) from error
-    return Inferred(found.arguments | dict(given), found.image_shape, found.assumed)
+# What a network may be that is taken for one of a usual preconditioning.
+OTHER_USES: dict[str, tuple[Mapping[str, Any], ...]] = {
+    "epsilon": OTHER_STEPPED_USES,
+    "vp": (*OTHER_STEPPED_USES, {"preconditioning": "edm"}),
+    "edm": (
+        *({"preconditioning": name} for name in ("vp", "ve", "iddpm")),
+        *OTHER_STEPPED_USES,
+    ),
+}
 
 
 def _unet(shapes: Shapes, _: Mapping[str, Any]) -> Inferred:
@@ -235,7 +233,7 @@ def _count(pattern: str, shapes: Shapes) -> int:
     return len({match[1] for name in shapes if (match := re.match(pattern, name))})
 
 
-def _occurs(mark: str, shapes: Shapes) -> bool:
+def _occurs(mark: str, shapes: Mapping[str, Any]) -> bool:
     return any(mark in name for name in shapes)
 
 
@@ -249,3 +247,5 @@ SIGNATURES: dict[str, Signature] = {
     "dit": Signature(("x_embedder.proj.weight", "adaLN_modulation"), (), _dit),
     "u-vit": Signature(("patch_embed.proj.weight", "in_blocks.0.", "decoder_pred.weight"), (), _uvit),
 }
+
+PUBLISHED: tuple[Format, ...] = tuple(_format(name, signature) for name, signature in SIGNATURES.items())

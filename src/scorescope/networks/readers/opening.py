@@ -5,11 +5,10 @@
 | our own folder, or a training run's | ``network.json`` | as it says |
 | a ``diffusers`` pipeline or UNet folder | ``model_index.json``, ``config.json`` | by its scheduler |
 | an EDM pickle | a pickle with the key ``ema`` | by its class: EDM, VP, VE or iDDPM preconditioning |
-| a state dictionary of ``torch.save``, or ``.safetensors`` | its first bytes | as is usual for its architecture |
+| weights of ``torch.save``, or ``.safetensors`` | its first bytes, then the names in it | as its format says or is assumed |
 
-The first bytes decide, never the file's name. A state dictionary does not say how its network was trained: a DiT that also
-predicts a variance is taken for a noise predictor over the linear table of 1,000 steps, as published; any other network
-for what `architectures` lists. ``preconditioning`` among the arguments says otherwise.
+The first bytes decide, never the file's name. Whose state dictionary it is, and what its format says and leaves out, is in
+`format_table`.
 """
 
 from __future__ import annotations
@@ -27,14 +26,32 @@ from torch import nn
 from scorescope.foundation import UserError
 from scorescope.networks.checkpoint import DESCRIPTION, NetworkConfig, build_network, load_network
 from scorescope.networks.preconditioning import Preconditioning, preconditioning_from
+from scorescope.networks.readers.averages import are_finite, note_on_other
 from scorescope.networks.readers.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from scorescope.networks.readers.edm_pickle import EDMNetwork, read_edm_pickle
 from scorescope.networks.readers.file_view import viewed
-from scorescope.networks.readers.infer import IN_A_STUDY, SIGNATURES, Inferred, infer, recognize
-from scorescope.networks.readers.rebuilding import rebuild
+from scorescope.networks.readers.formats import (
+    IN_A_STUDY,
+    Assumption,
+    CheckpointFile,
+    Given,
+    Reading,
+    known_formats,
+    read_as,
+    recognized,
+)
+from scorescope.networks.readers.rebuilding import NotFiniteError, rebuild
 from scorescope.networks.readers.restricted_unpickler import Budget
-from scorescope.networks.readers.state_dict import StateDict, read_safetensors, read_torch_state_dict, without_prefixes
+from scorescope.networks.readers.state_dict import (
+    AVERAGED,
+    RAW,
+    StateDict,
+    read_safetensors_state_dict,
+    read_torch_state_dict,
+)
 from scorescope.networks.readers.torch_archive import is_archive
+from scorescope.networks.readers.use import said_use
+from scorescope.networks.readers.weight_sets import is_averaged_name
 from scorescope.networks.registry import architectures
 
 RUN_NETWORK = "network"
@@ -44,7 +61,7 @@ CORRECT = f"name the right network with --arch, and its arguments with --arch-ar
 MOST_STEPS = 100_000
 
 # Arguments that are about the network's use, not its construction.
-IMAGE_SIZE, PRECONDITIONING = "image_size", "preconditioning"
+IMAGE_SIZE, WEIGHTS = "image_size", "weights"
 
 _EDM_PRECONDITIONINGS = {
     "EDMPrecond": ("edm", {"sigma_data": "sigma_data"}),
@@ -62,11 +79,23 @@ class OpenedNetwork:
         network: in evaluation mode, on the CPU, float32.
         config: what it is and how it is used.
         origin: a sentence that says what was opened and what was assumed.
+        format: the kind of file.
+        weights: which of its weights were taken, ``averaged`` or ``raw``; empty if it does not say.
+        both: whether the file has both.
+        read: what was read off the file and is worth saying, as phrases.
+        assumed: what the file does not say and was assumed.
+        notes: what else is to be said of it.
     """
 
     network: nn.Module
     config: NetworkConfig
     origin: str
+    format: str = ""
+    weights: str = ""
+    both: bool = False
+    read: tuple[str, ...] = ()
+    assumed: tuple[Assumption, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def preconditioning(self) -> Preconditioning:
@@ -87,7 +116,8 @@ def open_checkpoint(
         path: a file or folder.
         architecture: name in `architectures`, for state dictionaries; by default their parameters' names decide.
         arguments: constructor arguments over those that are inferred, for state dictionaries; beside them ``image_size``
-            (an integer, or height and width), ``preconditioning`` and ``preconditioning.NAME`` for its arguments.
+            (an integer, or height and width), ``weights`` (``averaged`` or ``raw``), and how the network is used, in the words
+            of `scorescope.networks.readers.use`.
         sides: height and width of the images it will be used on, for networks that take any and files that do not say.
 
     Raises:
@@ -137,13 +167,14 @@ def _open_folder(path: Path, architecture: str | None, given: dict[str, Any]) ->
 def _open_file(
     path: Path, architecture: str | None, given: dict[str, Any], sides: tuple[int, int] | None
 ) -> OpenedNetwork:
+    weights = given.pop(WEIGHTS, None)
     data = viewed(path)
     if is_archive(data):
-        return _from_state_dict(path, read_torch_state_dict(data, Budget()), architecture, given, sides)
+        return _from_state_dict(path, read_torch_state_dict(data, Budget(), weights), architecture, given, sides)
     if _is_safetensors(data):
-        return _from_state_dict(path, without_prefixes(read_safetensors(path)), architecture, given, sides)
+        return _from_state_dict(path, read_safetensors_state_dict(path, weights), architecture, given, sides)
     if data[0] == PICKLE:
-        if architecture is not None or given:
+        if architecture is not None or given or weights is not None:
             raise UserError("the pickle says itself which network it holds: leave out --arch and --arch-arg")
         return _from_edm(path, read_edm_pickle(data, Budget()))
     first = bytes(data[:4]).hex(" ")
@@ -206,57 +237,73 @@ def _recorded_range(found: EDMNetwork, preconditioning: Preconditioning) -> tupl
 def _from_state_dict(
     path: Path, state: StateDict, architecture: str | None, given: dict[str, Any], sides: tuple[int, int] | None
 ) -> OpenedNetwork:
-    shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
-    name = recognize(shapes) if architecture is None else architecture
-    entry = architectures[name]
-    arguments, sides = _without_use(given, sides)
-    found = infer(name, shapes, arguments) if name in SIGNATURES else Inferred(arguments, _shape_in(arguments))
-    choice, its_arguments = _use(given)
-    assumed = list(found.assumed)
-    if choice is None:
-        choice = "epsilon" if found.arguments.get("learn_sigma") else entry.preconditioning
-        assumed.append(f"preconditioning {choice!r}, as usual for it")
-    preconditioning = preconditioning_from(choice, its_arguments)
+    file = CheckpointFile(path, state.tensors, state.beside, state.metadata, state.weights)
+    words = Given(*_without_size(given, sides))
+    found, reading = _read(file, architecture, words)
+    preconditioning = preconditioning_from(reading.preconditioning, reading.preconditioning_arguments)
     config = NetworkConfig(
-        architecture=name,
-        arguments=found.arguments,
-        preconditioning=choice,
-        preconditioning_arguments=its_arguments,
-        image_shape=_image_shape(found.image_shape, sides),
-        sigma_range=preconditioning.sigma_range,
+        architecture=reading.architecture,
+        arguments=reading.arguments,
+        preconditioning=reading.preconditioning,
+        preconditioning_arguments=reading.preconditioning_arguments,
+        image_shape=_image_shape(reading.image_shape, words.sides),
+        sigma_range=reading.sigma_range or preconditioning.sigma_range,
+        training=reading.training,
     )
-    network = rebuild(lambda: build_network(config), state.tensors, name, CORRECT)
+    tensors = state.tensors if reading.tensors is None else reading.tensors
+    try:
+        network = rebuild(lambda: build_network(config), tensors, reading.architecture, CORRECT)
+    except NotFiniteError as error:
+        if state.other is None or not are_finite(state.other):
+            raise
+        other = RAW if state.weights == AVERAGED else AVERAGED
+        raise UserError(f"{error}; its {other} weights are finite: --weights {other}") from error
     preconditioning.check_fits(network)
-    what = f"state dict of {name}" + (f", {state.taken}" if state.taken else "")
-    return OpenedNetwork(network, config, _origin(path, what, config, assumed))
+    note = note_on_other(state.weights, state.tensors, state.other) if state.other is not None else ""
+    kind = f"{found}, a " if found not in (reading.architecture, "") else ""
+    by_name = "averaged weights, by its name" if not state.weights and is_averaged_name(path.stem) else ""
+    what = ", ".join(part for part in (f"{kind}state dict of {reading.architecture}", state.taken, by_name) if part)
+    return OpenedNetwork(
+        network,
+        config,
+        _origin(path, what, config, [one.said for one in words.assumed], reading.read, note),
+        format=found or reading.architecture,
+        weights=state.weights,
+        both=state.other is not None,
+        read=reading.read,
+        assumed=tuple(words.assumed),
+        notes=(note,) if note else (),
+    )
 
 
-def _without_use(given: dict[str, Any], sides: tuple[int, int] | None) -> tuple[dict[str, Any], tuple[int, int] | None]:
-    """The constructor's arguments among those given, and the images' sides if they say them."""
+def _read(file: CheckpointFile, architecture: str | None, words: Given) -> tuple[str, Reading]:
+    """The name of the format and what it makes of a file; of an architecture without one, the user says all arguments."""
+    if architecture is None:
+        entry = recognized(file)
+    else:
+        named = next((entry for entry in known_formats() if entry.name == architecture), None)
+        if named is None:
+            usual = architectures[architecture].preconditioning
+            use = said_use(words)
+            if use is None:
+                words.assume(f"preconditioning {usual!r}, as usual for it")
+                use = usual, {}
+            return "", Reading(architecture, words.left, _shape_in(words.left), *use)
+        entry = named
+    return entry.name, read_as(entry, file, words)
+
+
+def _without_size(
+    given: dict[str, Any], sides: tuple[int, int] | None
+) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """The arguments given but for the images' size, and that."""
     size = given.get(IMAGE_SIZE)
     if size is not None:
         pair = [size, size] if isinstance(size, int) else size
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
             raise UserError(f"{IMAGE_SIZE} is {size!r}: give one side, or [height, width]")
         sides = (pair[0], pair[1])
-    own = {
-        name: value
-        for name, value in given.items()
-        if name not in (IMAGE_SIZE, PRECONDITIONING) and not name.startswith(PRECONDITIONING + ".")
-    }
-    return own, sides
-
-
-def _use(given: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Name and arguments of the preconditioning among the arguments given."""
-    choice = given.get(PRECONDITIONING)
-    prefix = PRECONDITIONING + "."
-    its = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
-    if choice is not None and not isinstance(choice, str):
-        raise UserError(f"{PRECONDITIONING} is {choice!r}: give a name")
-    if its and choice is None:
-        raise UserError(f"{prefix}{next(iter(its))} is given without {PRECONDITIONING}: name that too")
-    return choice, its
+    return {name: value for name, value in given.items() if name != IMAGE_SIZE}, sides
 
 
 def _shape_in(arguments: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -278,12 +325,15 @@ def _image_shape(found: tuple[int, int, int], sides: tuple[int, int] | None) -> 
     return found[0], *sides
 
 
-def _origin(path: Path, what: str, config: NetworkConfig, assumed: tuple[str, ...] | list[str]) -> str:
+def _origin(
+    path: Path, what: str, config: NetworkConfig, assumed: Sequence[str], read: Sequence[str] = (), note: str = ""
+) -> str:
     channels, height, width = config.image_shape
     low, high = config.sigma_range
     used = f"{config.preconditioning} preconditioning, σ {low:.3g} to {high:.3g}"
-    ending = f"; assumed: {'; '.join(assumed)}." if assumed else "."
-    return f"{path}: {what}; {channels}×{height}×{width} images, {used}{ending}"
+    parts = [f"{path}: {what}; {channels}×{height}×{width} images, {used}"]
+    parts += [f"read: {', '.join(read)}"] * bool(read) + [f"assumed: {'; '.join(assumed)}"] * bool(assumed)
+    return "; ".join([*parts, note] if note else parts) + "."
 
 
 def _no_such_path(path: Path) -> str:

@@ -24,6 +24,10 @@ MODULES_A_TENSOR, MODULES_ANYWAY = 6, 200
 COPY_AGAIN = "copy or download it again"
 
 
+class NotFiniteError(UserError):
+    """A tensor of the file holds NaN or infinite values."""
+
+
 class _TooManyModulesError(Exception):
     """Raised out of a constructor that builds more than the file can fill."""
 
@@ -107,7 +111,7 @@ def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, StoredTensor]
 
 def _finite(tensor: Tensor, name: str) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
-        raise UserError(
+        raise NotFiniteError(
             f"its tensor {name} holds values that are not finite: the training diverged, use an earlier one"
         )
     return tensor

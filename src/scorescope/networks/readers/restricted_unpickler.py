@@ -4,12 +4,18 @@ A pickle is a program for a stack machine. Two of its instructions are the dange
 ``REDUCE`` calls it. Python's own unpickler can be told which names to allow, but still calls what is allowed with
 arguments chosen by the file, sets attributes, hashes nested keys, and reserves the memory that a file merely claims to
 need. This interpreter is both simpler to trust and safer: it knows the forty instructions that checkpoints are made of,
-a global becomes a `Known` (two strings, from a list of allowed names), a call becomes a `Call` (which global, which
+a global becomes a `Known` (two strings, never the thing that they name), a call becomes a `Call` (which global, which
 arguments), and bytes stay views of the file. What a record means is decided afterwards, by code that looks for a tensor
-or a module where it expects one. Nothing is ever imported, called or compared on the file's behalf.
+or a module where it expects one, by the name that the record carries. Nothing is ever imported, called or compared on the
+file's behalf.
+
+So whatever stands beside the weights of a checkpoint (NumPy scalars, paths, counters, configuration objects of classes
+that nobody has installed) does no harm: it stays a record, and nobody looks at it. Two things are refused all the same.
+Names that no checkpoint of anybody holds and that attacks are made of (`FORBIDDEN`), so that whoever was handed such a file
+learns it; and, where a file has to be of one form, names outside of that form's own list.
 
 Time and memory are bounded by the file's size and by `Budget`: every instruction costs one unit, a string or a count
-beyond the end of the file is refused before anything is read, and only strings and small integers may be keys.
+beyond the end of the file is refused before anything is read, and no key is hashed but strings and small integers.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from typing import Any
 from scorescope.foundation import UserError
 
 LONGEST_STRING = 4 << 20
+LONGEST_INTEGER = 1 << 10
 LARGEST_KEY = 1 << 31
 LONGEST_NAME_SHOWN = 80
 
@@ -30,10 +37,10 @@ class Budget:
     """How many instructions may still be executed; one budget serves a file and all pickles inside it.
 
     Args:
-        instructions: a published network of 300 million parameters needs about 100,000.
+        instructions: a published network of 300 million parameters needs about 100,000, with optimizer and averages 400,000.
     """
 
-    def __init__(self, instructions: int = 1_000_000) -> None:
+    def __init__(self, instructions: int = 4_000_000) -> None:
         self.allowed = self.left = instructions
 
     def spend(self) -> None:
@@ -41,14 +48,25 @@ class Budget:
         self.left -= 1
         if self.left < 0:
             raise UserError(
-                f"it needs more than {self.allowed:,} pickle instructions, ten times what a large network takes:"
+                f"it needs more than {self.allowed:,} pickle instructions, ten times what a large checkpoint takes:"
                 " save the network's state dict alone"
             )
 
 
+# Modules whose functions act on the machine, and built-in functions that run or fetch code: what attacks are made of.
+_MODULES = """_pickle _posixsubprocess _thread asyncio bdb cloudpickle code codeop commands ctypes dill ftplib http imp
+importlib inspect joblib marshal multiprocessing nt os pdb pickle pip pkgutil posix profile pty pydoc requests runpy shutil
+signal smtplib socket subprocess sys tempfile threading timeit torch.hub torch.load torch.serialization trace urllib
+webbrowser"""
+_BUILTINS = """__build_class__ __import__ apply breakpoint compile delattr dir eval exec execfile exit file globals help input
+locals memoryview open print quit raw_input reload setattr vars"""
+FORBIDDEN_MODULES = frozenset(_MODULES.split())
+FORBIDDEN_BUILTINS = frozenset(_BUILTINS.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A name from the list of allowed globals: two strings, never the thing that they name."""
+    """The name of a global: two strings, never the thing that they name."""
 
     module: str
     name: str
@@ -57,7 +75,7 @@ class Known:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Call:
     """What the file would have called, with which arguments, and what it would have put into the result.
 
@@ -66,12 +84,24 @@ class Call:
         arguments: positional arguments.
         state: what was to become the object's attributes; None if nothing was.
         entries: what was to be set by key, for dictionaries of a special class.
+        items: what was to be appended, for lists of a special class.
     """
 
     function: Known
     arguments: tuple[Any, ...]
     state: Any = None
     entries: dict[Any, Any] = field(default_factory=dict)
+    items: list[Any] = field(default_factory=list)
+
+
+UNNAMED = Known("", "the result of a call")
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class OddKey:
+    """A key that is neither a string nor a small integer: kept apart from all others, never hashed nor compared."""
+
+    value: Any
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -96,17 +126,17 @@ class Pickle:
     references: list[Persistent]
 
 
-def read_pickle(data: memoryview, start: int, known: frozenset[str], budget: Budget) -> Pickle:
+def read_pickle(data: memoryview, start: int, known: frozenset[str] | None, budget: Budget) -> Pickle:
     """Interpret one pickle.
 
     Args:
         data: the bytes; what comes after the pickle is left alone.
         start: where it begins.
-        known: full names ("collections.OrderedDict") of the globals that may occur.
+        known: full names ("collections.OrderedDict") of the only globals that may occur; None for any but the forbidden.
         budget: instructions that may be executed.
 
     Raises:
-        UserError: a global that is not known, an instruction that checkpoints do not use, or a damaged pickle.
+        UserError: a global that may not occur, an instruction that checkpoints do not use, or a damaged pickle.
     """
     machine = _Machine(data, start, known, budget)
     return Pickle(machine.run(), machine.position, machine.references)
@@ -116,12 +146,50 @@ def entries_of(value: Any) -> dict[Any, Any] | None:
     """The entries of a dictionary, plain or of a special class; None if `value` is no dictionary."""
     if isinstance(value, dict):
         return value
-    if isinstance(value, Call) and str(value.function) in DICTIONARIES and not value.arguments:
-        return value.entries
+    if isinstance(value, Call) and str(value.function) in DICTIONARIES:
+        # a counter is made of its entries, the others get them afterwards
+        made_of = value.arguments[0] if value.arguments else None
+        return made_of if isinstance(made_of, dict) else value.entries
     return None
 
 
-DICTIONARIES = frozenset({"collections.OrderedDict", "dnnlib.util.EasyDict", "dnnlib.EasyDict"})
+def members_of(value: Any) -> set[Any]:
+    """The strings and small integers in a set, however it was written; empty if `value` is no set."""
+    if isinstance(value, Call) and str(value.function) in ("builtins.set", "__builtin__.set"):
+        listed = value.arguments[0] if value.arguments else ()
+        return {part for part in listed if isinstance(part, str | int)} if isinstance(listed, list | tuple) else set()
+    return value if isinstance(value, set) else set()
+
+
+def attributes_of(value: Any) -> dict[Any, Any] | None:
+    """The attributes of an object, whatever its class, or the entries of a dictionary; None if `value` has neither."""
+    entries = entries_of(value)
+    if entries is None and isinstance(value, Call):
+        # the state is the dictionary of attributes, or that and the values of slots
+        state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
+        return entries_of(state) or (value.entries or None)
+    return entries
+
+
+DICTIONARIES = frozenset(
+    {
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "collections.Counter",
+        "builtins.dict",
+        "__builtin__.dict",
+        "dnnlib.util.EasyDict",
+        "dnnlib.EasyDict",
+    }
+)
+
+
+def is_forbidden(module: str, name: str) -> bool:
+    """Whether a global is one that attacks are made of and checkpoints are not."""
+    if module in ("builtins", "__builtin__"):
+        return name.partition(".")[0] in FORBIDDEN_BUILTINS
+    first = module.partition(".")[0]
+    return module in FORBIDDEN_MODULES or first in FORBIDDEN_MODULES or f"{module}.{name}" in FORBIDDEN_MODULES
 
 
 class _Mark:
@@ -134,7 +202,7 @@ _MARK = _Mark()
 class _Machine:
     """The stack, the memo, and one method an instruction."""
 
-    def __init__(self, data: memoryview, start: int, known: frozenset[str], budget: Budget) -> None:
+    def __init__(self, data: memoryview, start: int, known: frozenset[str] | None, budget: Budget) -> None:
         self.data = data
         self.position = start
         self.known = known
@@ -214,12 +282,14 @@ class _Machine:
         return name
 
     def integer(self, count: int) -> None:
+        if count > LONGEST_INTEGER:
+            raise self.damaged(f"an integer of {count:,} bytes")
         self.stack.append(int.from_bytes(self.take(count), "little", signed=True))
 
     def name(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise self.damaged("a name is not a string")
-        if f"{module}.{name}" not in self.known:
+        if f"{module}.{name}" not in self.known if self.known is not None else is_forbidden(module, name):
             raise UserError(refused_name(f"{module}.{name}"))
         self.stack.append(Known(module, name))
 
@@ -233,9 +303,15 @@ class _Machine:
 
     def call(self) -> None:
         arguments, function = self.pop(), self.pop()
-        if not (isinstance(function, Known) and isinstance(arguments, tuple)):
+        if not (isinstance(function, Known | Call) and isinstance(arguments, tuple)):
             raise self.damaged("something that is no function is called")
-        self.stack.append(Call(function, arguments))
+        self.stack.append(Call(function if isinstance(function, Known) else UNNAMED, arguments))
+
+    def call_by_name(self) -> None:
+        named = self.pop()
+        self.call()
+        if entries_of(named) is None:
+            raise self.damaged("arguments are named by what is no dictionary")
 
     def build(self) -> None:
         state = self.pop()
@@ -246,9 +322,10 @@ class _Machine:
 
     def append(self, values: list[Any]) -> None:
         target = self.top()
-        if not isinstance(target, list):
+        into = target.items if isinstance(target, Call) else target
+        if not isinstance(into, list):
             raise self.damaged("something is appended to what is no list")
-        target.extend(values)
+        into.extend(values)
 
     def set_items(self, flat: list[Any]) -> None:
         target = self.top()
@@ -268,7 +345,7 @@ class _Machine:
         # Hashing a tuple of tuples of tuples, each shared, takes exponential time; colliding integers quadratic time.
         if isinstance(value, str) or (isinstance(value, int) and abs(value) < LARGEST_KEY):
             return value
-        raise self.damaged("a key is neither a string nor a small integer")
+        return OddKey(value)
 
     def remember(self, place: int) -> None:
         self.memo[place] = self.top()
@@ -313,6 +390,7 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
     ord("M"): lambda m: m.push(m.number("<H")),
     ord("J"): lambda m: m.push(m.number("<i")),
     0x8A: lambda m: m.integer(m.number("<B")),
+    0x8B: lambda m: m.integer(m.number("<I")),
     ord("G"): lambda m: m.push(m.number(">d")),
     0x8C: lambda m: m.text(m.number("<B")),
     ord("X"): lambda m: m.text(m.number("<I")),
@@ -320,10 +398,12 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
     ord("C"): lambda m: m.push(m.take(m.number("<B"))),
     ord("B"): lambda m: m.push(m.take(m.number("<I"))),
     0x8E: lambda m: m.push(m.take(m.number("<Q"))),
+    0x96: lambda m: m.push(m.take(m.number("<Q"))),
     ord("]"): lambda m: m.push([]),
     ord("}"): lambda m: m.push({}),
     ord(")"): lambda m: m.push(()),
     0x8F: lambda m: m.push(set()),
+    0x91: lambda m: m.push({m.key(value) for value in m.pop_group()}),
     ord("a"): lambda m: m.append([m.pop()]),
     ord("e"): lambda m: m.append(m.pop_group()),
     ord("s"): lambda m: m.set_items(m.pair()),
@@ -342,6 +422,7 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
     0x93: _Machine.global_stack,
     ord("R"): _Machine.call,
     0x81: _Machine.call,
+    0x92: _Machine.call_by_name,
     ord("b"): _Machine.build,
     ord("Q"): _Machine.refer,
 }

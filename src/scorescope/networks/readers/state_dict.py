@@ -7,7 +7,7 @@ parallelism and compilation put a prefix before every name. What was taken and w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Budget, entries_of
-from scorescope.networks.readers.stored_tensor import StoredTensor, is_tensor, refuse_unfolding, stored_tensor
-from scorescope.networks.readers.torch_archive import KNOWN_IN_ARCHIVES, read_archive
+from scorescope.networks.readers.restricted_unpickler import Budget
+from scorescope.networks.readers.stored_tensor import StoredTensor, refuse_unfolding, stored_tensor
+from scorescope.networks.readers.torch_archive import read_archive
+from scorescope.networks.readers.weight_sets import WeightSet, WeightSets, by_order, flat_sets, weight_sets
 
-# An average of the weights denoises better than the last weights: it is preferred where both are there.
-WRAPPERS = ("ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "network", "net", "params")
-PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "unet.", "denoise_fn.", "denoiser.")
+AVERAGED, RAW = "averaged", "raw"
 
 _SAFETENSORS_TYPES = {
     "F64": torch.float64,
@@ -45,27 +45,103 @@ class StateDict:
     Attributes:
         tensors: by name, without the prefixes that wrappers put before all of them.
         taken: what was chosen and cut off, as a phrase for the reader; empty if the file was just that.
+        weights: which set was chosen, `AVERAGED` or `RAW`; empty if the file has one and does not say which.
+        other: the file's other set, under the same names; None if there is none.
+        beside: what else is in the file, by name, as records (see `restricted_unpickler`).
+        metadata: of a ``.safetensors`` file.
     """
 
     tensors: Mapping[str, StoredTensor]
     taken: str = ""
+    weights: str = ""
+    other: Mapping[str, StoredTensor] | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_torch_state_dict(data: memoryview, budget: Budget) -> StateDict:
+def read_torch_state_dict(data: memoryview, budget: Budget, weights: str | None = None) -> StateDict:
     """The state dictionary in a file of ``torch.save``.
 
     Args:
         data: the whole file.
         budget: instructions that may be executed.
+        weights: `AVERAGED` or `RAW`; by default averages where the file says that it has them.
 
     Raises:
-        UserError: it is damaged, holds something else than tensors and plain values, or no state dictionary.
+        UserError: it is damaged, holds no weights that could be found, or not those that were asked for.
     """
-    archive = read_archive(data, KNOWN_IN_ARCHIVES, budget)
-    chosen, notes = _unwrapped(archive.value)
-    tensors = {name: stored_tensor(record, archive.storage_of) for name, record in chosen.items()}
-    refuse_unfolding(tensors.values(), len(data))
-    return without_prefixes(tensors, notes)
+    archive = read_archive(data, None, budget)
+    sets = weight_sets(archive.value)
+
+    def stored(found: WeightSet | None) -> WeightSet | None:
+        if found is None:
+            return None
+        tensors = {name: stored_tensor(record, archive.storage_of) for name, record in found.tensors.items()}
+        refuse_unfolding(tensors.values(), len(data))
+        return WeightSet(tensors, found.where)
+
+    nameless = tuple(stored_tensor(record, archive.storage_of) for record in sets.nameless)
+    refuse_unfolding(nameless, len(data))
+    return chosen(WeightSets(stored(sets.raw), stored(sets.averaged), nameless, sets.beside), weights)
+
+
+def read_safetensors_state_dict(path: Path, weights: str | None = None) -> StateDict:
+    """The state dictionary in a ``.safetensors`` file, as `read_torch_state_dict` gives it."""
+    found = chosen(flat_sets(read_safetensors(path)), weights)
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return replace(found, metadata=dict(file.metadata() or {}))
+
+
+def chosen(sets: WeightSets, weights: str | None) -> StateDict:
+    """One of the sets of weights of a file, averages by default.
+
+    Args:
+        sets: of `StoredTensor`.
+        weights: `AVERAGED` or `RAW`; None for averages where there are any.
+
+    Raises:
+        UserError: the file does not have what was asked for.
+    """
+    raw = None if sets.raw is None else without_prefixes(sets.raw.tensors, sets.raw.where)
+    averaged = None if sets.averaged is None else without_prefixes(sets.averaged.tensors, sets.averaged.where)
+    if weights not in (None, AVERAGED, RAW):
+        raise UserError(f"weights are {AVERAGED} or {RAW}, found {weights!r}")
+    if averaged is None and sets.nameless and weights != RAW:
+        averaged = _named_by_order(sets.nameless, raw)
+    elif averaged is None and sets.nameless:
+        averaged = StateDict({})  # they are there, and need no names to be left alone
+    wanted, other = (raw, averaged) if weights == RAW else (averaged, raw)
+    if weights is not None and (wanted is None or other is None):
+        only = "without saying whether they are averages" if averaged is None else "averages"
+        raise UserError(f"it holds one set of weights, {only}: leave out --weights {weights}")
+    taken = wanted or other
+    if taken is None:
+        raise UserError(
+            "its averages have no names, and there are no other weights beside them to name them by: use a checkpoint"
+            " that has both"
+        )
+    both = wanted is not None and other is not None
+    kind = AVERAGED if taken is averaged else RAW if both else ""
+    notes = [part for part in (f"{kind} weights" if kind else "", taken.taken) if part]
+    compared = other.tensors if both and other is not None and other.tensors else None
+    return StateDict(taken.tensors, ", ".join(notes), kind, compared, sets.beside)
+
+
+def _named_by_order(nameless: Sequence[StoredTensor], raw: StateDict | None) -> StateDict | None:
+    """The averages under the names of the weights beside them; what is not averaged stays as it is there."""
+    if raw is None:
+        return None
+    names = by_order(
+        {name: tensor.shape for name, tensor in raw.tensors.items()}, [tensor.shape for tensor in nameless]
+    )
+    if names is None:
+        raise UserError(
+            f"its {len(nameless)} averages have no names, and the order of its {len(raw.tensors)} other weights does not say"
+            " which belongs to which: use --weights raw"
+        )
+    averages = dict(zip(names, nameless, strict=True))
+    tensors = {name: averages.get(name, tensor) for name, tensor in raw.tensors.items()}
+    return StateDict(tensors, "averages without names, named by their order")
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -94,44 +170,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _unwrapped(value: Any) -> tuple[dict[str, Any], list[str]]:
-    """The dictionary of tensor records inside `value`, and what was done to find it."""
-    entries = entries_of(value)
-    notes: list[str] = []
-    for _ in range(3):
-        if entries is None:
-            break
-        if entries and all(map(is_tensor, entries.values())):
-            return {str(name): record for name, record in entries.items()}, notes
-        inner = next((name for name in WRAPPERS if _holds_tensors(entries.get(name))), None)
-        if inner is None:
-            break
-        others = [str(name)[:30] for name in entries if name != inner]
-        notes.append(f"its entry {inner!r}" + (f" (not {', '.join(others[:4])})" if others else ""))
-        entries = entries_of(entries[inner])
-    raise UserError(_no_state_dict(entries))
-
-
-def _holds_tensors(value: Any) -> bool:
-    entries = entries_of(value)
-    return bool(entries) and any(is_tensor(part) or entries_of(part) for part in (entries or {}).values())
-
-
-def _no_state_dict(entries: dict[Any, Any] | None) -> str:
-    if not entries:
-        return "it holds no state dictionary: save one with torch.save(network.state_dict(), PATH)"
-    odd = [str(name)[:30] for name, record in entries.items() if not is_tensor(record)]
-    if len(odd) < len(entries):
-        return (
-            f"beside tensors it holds {', '.join(odd[:3])}, which are none: save torch.save(network.state_dict(), PATH)"
-        )
-    return (
-        f"it holds {', '.join(odd[:5])}, and no state dictionary under {', '.join(WRAPPERS)}: save one with"
-        " torch.save(network.state_dict(), PATH)"
-    )
-
-
-def without_prefixes(tensors: dict[str, StoredTensor], notes: Sequence[str] = ()) -> StateDict:
+def without_prefixes(tensors: Mapping[str, StoredTensor], notes: Sequence[str] = ()) -> StateDict:
     """The same tensors without what wrappers put before all names, and a note of it after the `notes` that there are."""
     said = list(notes)
     while prefix := next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):

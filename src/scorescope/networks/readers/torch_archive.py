@@ -20,19 +20,17 @@ import torch
 
 from scorescope.foundation import UserError
 from scorescope.networks.readers.restricted_unpickler import (
-    DICTIONARIES,
     Budget,
     Known,
     Persistent,
     Pickle,
     read_pickle,
 )
-from scorescope.networks.readers.stored_tensor import STORAGES, TENSOR_NAMES, Storage
+from scorescope.networks.readers.stored_tensor import STORAGES, Storage
 from scorescope.networks.readers.zip_directory import ZIP_MAGIC, ZipRecord, read_directory
 
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 LEGACY_PROTOCOL = 1001
-KNOWN_IN_ARCHIVES = TENSOR_NAMES | DICTIONARIES | {"argparse.Namespace", "builtins.set", "__builtin__.set"}
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ def is_archive(data: memoryview) -> bool:
     return data[: len(LEGACY_MAGIC)] == LEGACY_MAGIC or data[: len(ZIP_MAGIC)] == ZIP_MAGIC
 
 
-def read_archive(data: memoryview, known: frozenset[str], budget: Budget) -> Archive:
+def read_archive(data: memoryview, known: frozenset[str] | None, budget: Budget) -> Archive:
     """Open an archive of either format.
 
     Args:
         data: the whole archive.
-        known: names that may occur in its pickles.
+        known: the only names that may occur in its pickles; None for any that are not forbidden.
         budget: instructions that may be executed.
 
     Raises:
@@ -71,7 +69,7 @@ def read_archive(data: memoryview, known: frozenset[str], budget: Budget) -> Arc
     raise UserError("it is not a file of torch.save (wrong first bytes): copy or download it again")
 
 
-def _read_zip(data: memoryview, known: frozenset[str], budget: Budget) -> Archive:
+def _read_zip(data: memoryview, known: frozenset[str] | None, budget: Budget) -> Archive:
     records = read_directory(data, budget)
     pickles = [name for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
@@ -109,7 +107,7 @@ def checked(data: memoryview, record: ZipRecord) -> memoryview:
     return content
 
 
-def _read_legacy(data: memoryview, known: frozenset[str], budget: Budget) -> Archive:
+def _read_legacy(data: memoryview, known: frozenset[str] | None, budget: Budget) -> Archive:
     def part(start: int) -> Pickle:
         return read_pickle(data, start, known, budget)
 
@@ -164,7 +162,8 @@ def _reference(reference: Any) -> tuple[torch.dtype, str, int]:
         raise UserError("it holds more than tensors (a whole module?): save the network's state dict alone")
     _, kind, key, _, count = identifier[:5]
     if not isinstance(kind, Known) or str(kind) not in STORAGES or not isinstance(key, str):
-        raise UserError("a storage is of an unknown type: save the weights as float32, float16 or bfloat16")
+        named = str(kind)[:40] if isinstance(kind, Known) else "an unnamed type"
+        raise UserError(f"a storage is of {named}: save the weights as float32, float16 or bfloat16")
     if not isinstance(count, int) or not 0 <= count < 1 << 40 or any(part is not None for part in identifier[5:]):
         raise UserError("a storage is described in a way that is not supported: save it with a newer PyTorch")
     return STORAGES[str(kind)], key, count

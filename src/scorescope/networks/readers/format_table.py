@@ -1,0 +1,21 @@
+"""All formats of files with weights, in the order in which they are tried: the first one that recognizes a file reads it."""
+
+from __future__ import annotations
+
+from scorescope.networks.readers.ddpm import DDIM, PYTORCH_DDPM
+from scorescope.networks.readers.formats import Format
+from scorescope.networks.readers.guided import CONSISTENCY, FLOW_MATCHING, GUIDED, IMPROVED, TORCHCFM
+from scorescope.networks.readers.infer import PUBLISHED
+from scorescope.networks.readers.lucidrains import LUCIDRAINS
+
+FORMATS: tuple[Format, ...] = (
+    LUCIDRAINS,
+    CONSISTENCY,
+    FLOW_MATCHING,
+    TORCHCFM,
+    IMPROVED,
+    GUIDED,
+    DDIM,
+    PYTORCH_DDPM,
+    *PUBLISHED,
+)
