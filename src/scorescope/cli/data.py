@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scorescope.cli.duplicates import duplicates
 from scorescope.data import (
     ImageSet,
     ImageStore,
@@ -27,6 +28,7 @@ from scorescope.foundation import UserError
 from scorescope.foundation.progress import showing_progress
 
 app = typer.Typer(help="Bring images into a store, look at one, check one.", no_args_is_help=True)
+app.command("duplicates")(duplicates)
 
 _SHOWN = 5
 
