@@ -19,6 +19,7 @@ from tests.conftest import heed_interrupts
 from scorescope.data import import_images, open_source
 from scorescope.data.importing import square
 from scorescope.data.sources import BrokenImageError, Source
+from scorescope.data.sources.base import Decoded
 from scorescope.foundation import UserError
 
 Encode = Callable[..., bytes]
@@ -36,7 +37,7 @@ class Watched(Source):
     def __len__(self) -> int:
         return self.count
 
-    def load(self, index: int) -> Image.Image:
+    def decoded(self, index: int) -> Decoded:
         with self.lock:
             self.loaded += 1
         if index == self.stop_at:
@@ -44,7 +45,7 @@ class Watched(Source):
         if index in self.broken:
             raise BrokenImageError("torn")
         time.sleep(0.0002 * (index % 5))
-        return Image.fromarray(np.array([[index // 256, index % 256]], dtype=np.uint8))
+        return Decoded(Image.fromarray(np.array([[index // 256, index % 256]], dtype=np.uint8)))
 
 
 def test_order_is_kept_whichever_thread_is_faster(tmp_path: Path) -> None:
@@ -170,5 +171,5 @@ def test_a_broken_first_image_does_not_decide_the_mode(
 def test_labels_and_sizes_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 labels for the 5 images"):
         import_images(Watched(5), tmp_path / "store", labels=np.arange(3))
-    with pytest.raises(UserError, match="at least 1 pixel, found 0"):
+    with pytest.raises(UserError, match="--size 0: a side has between 1 and 8,192"):
         import_images(Watched(5), tmp_path / "store", size=0)

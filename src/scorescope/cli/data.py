@@ -22,7 +22,7 @@ from scorescope.data import (
     open_source,
     parse_builtin,
 )
-from scorescope.data.importing import Colour
+from scorescope.data.importing import Colour, side_of
 from scorescope.data.sources.labels import read_labels
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import showing_progress
@@ -36,11 +36,12 @@ _SHOWN = 5
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(help="Folder, zip, .npy, .npz, IDX, CIFAR binary, Hugging Face folder or hf:NAME.")
+        str, typer.Argument(help="Folder, zip, .npy, .npz, IDX, CIFAR, parquet, Hugging Face folder or hf:NAME.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to make; it must not exist.")],
     size: Annotated[
-        int | None, typer.Option("--size", help="Crop every image to its centre square and resize it to this side.")
+        str | None,
+        typer.Option("--size", help="Crop every image to its centre square and resize it to this side: 32 or 32x32."),
     ] = None,
     color: Annotated[
         bool | None, typer.Option("--color/--grey", help="Colour mode; that of the first image by default.")
@@ -51,15 +52,24 @@ def import_(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave broken images out and name them in store.json.")
     ] = False,
-    split: Annotated[str, typer.Option("--split", help="Which split of a Hugging Face data set.")] = "train",
+    split: Annotated[
+        str, typer.Option("--split", help="Which split of a Hugging Face data set, or of folders train and test.")
+    ] = "train",
+    white: Annotated[
+        float | None,
+        typer.Option(
+            "--white", help="The value that is white where values have more than 8 bits: 4095 for 12-bit data."
+        ),
+    ] = None,
 ) -> None:
     """Make a store from images in any usual form."""
     if parse_builtin(source) is not None and not Path(source).exists():
         raise UserError(f"{source} is built in and needs no import: pass it as --data {source}")
     colour: Colour | None = None if color is None else "colour" if color else "grey"
-    with showing_progress(), open_source(source, split) as opened:
+    side = None if size is None else side_of(size)
+    with showing_progress(), open_source(source, split, white=white) as opened:
         given = None if labels is None else read_labels(labels, len(opened))
-        store = import_images(opened, out, size=size, colour=colour, labels=given, skip_broken=skip_broken)
+        store = import_images(opened, out, size=side, colour=colour, labels=given, skip_broken=skip_broken)
     _show(f"imported into {out}", [(str(out), store)])
     for skipped in store.record.provenance.skipped[:_SHOWN]:
         _console().print(f"left out: {escape(skipped.name)} ({escape(skipped.reason)})", highlight=False)

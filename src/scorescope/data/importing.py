@@ -7,8 +7,10 @@ under way at any time: memory does not grow with the number of images.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections import deque
+import warnings
+from collections import Counter, deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +23,17 @@ from PIL import Image
 
 from scorescope.data.images import Pixels
 from scorescope.data.sources import BrokenImageError, Source
+from scorescope.data.sources.base import check_class
+from scorescope.data.sources.decoding import DEEP, DEEP_COLOUR
 from scorescope.data.store import ImageStore, Provenance, Skipped, StoreWriter, writing_store
 from scorescope.foundation import UserError, track
 
 Colour = Literal["grey", "colour"]
 RESIZE = "centre square, Lanczos with antialiasing"
+LARGEST_SIDE = 8192
 _PIECE = 16
+_PIECE_BYTES = 1 << 22
+_DARK = 1 << 15  # a brightest value of 16 bits that leaves half of them to nothing
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,19 @@ class Fit:
     colour: Colour | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise UserError(f"--size must be at least 1 pixel, found {self.size}")
+        if self.size is not None and not 1 <= self.size <= LARGEST_SIDE:
+            raise UserError(f"--size {self.size:,}: a side has between 1 and {LARGEST_SIDE:,} pixels")
+
+
+def side_of(text: str) -> int:
+    """The side of a square from words, "32" or "32x32". Raises UserError for other words, and for what is no square."""
+    sides = text.lower().replace("×", "x").replace("*", "x").split("x")
+    if not (1 <= len(sides) <= 2 and all(side.strip().isdecimal() and len(side) < 10 for side in sides)):
+        raise UserError(f"--size {text[:40]!r}: give the side of a square in pixels, such as 32 or 32x32")
+    numbers = {int(side) for side in sides}
+    if len(numbers) > 1:
+        raise UserError(f"--size {text}: images are brought to squares: give one side, such as {min(numbers)}")
+    return numbers.pop()
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,8 @@ class _Fitted:
     pixels: Pixels | None
     was_colour: bool = False
     enlarged: bool = False
+    changes: tuple[str, ...] = ()
+    peak: float = 0.0
     problem: str = ""
 
 
@@ -65,6 +85,8 @@ class _Tally:
     widened: int = 0
     greyed: int = 0
     enlarged: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
+    peak: float = 0.0
 
 
 def import_images(
@@ -89,13 +111,17 @@ def import_images(
 
     Raises:
         UserError: `out` exists; broken images (unless skipped) or nothing else; different sizes without `size`;
-            colour among grey without `colour`; the disk is full. Nothing is left at `out` then.
+            colour among grey without `colour`; a number that is no class; the disk is full. Nothing is left at `out` then.
     """
     if labels is not None and len(labels) != len(source):
         raise UserError(f"{len(labels)} labels for the {len(source)} images of {source.where}: they must be as many")
     classes = labels if labels is not None else source.labels
+    if classes is not None and len(classes):
+        check_class(source.where, int(classes.min()), int(classes.argmin()))
+        check_class(source.where, int(classes.max()), int(classes.argmax()))
     fit, tally = Fit(size, colour), _Tally()
-    with writing_store(out) as writer:
+    with writing_store(out) as writer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # decoders warn of what is counted here, on lines of their own
         used = _write_all(source, writer, classes, fit, tally, skip_broken)
         if tally.broken and not skip_broken:
             raise _broken_error(source, tally.broken)
@@ -110,7 +136,7 @@ def import_images(
             resize=RESIZE if size is not None else "",
             licence=source.licence,
             classes=source.classes if labels is None else (),
-            notes=(*source.notes, *_notes(tally)),
+            notes=(*source.notes, *_notes(tally, writer.count)),
             skipped=tuple(tally.broken),
         )
     return ImageStore.open(out)
@@ -138,6 +164,8 @@ def _write_all(
                 mode = fit.colour or ("colour" if image.was_colour else "grey")
             pixels = _in_mode(source, image, mode, fit, first, tally)
             tally.enlarged += image.enlarged
+            tally.changes.update(image.changes)
+            tally.peak = max(tally.peak, image.peak)
             if first.pixels is not None and pixels.shape[1:] != first.pixels.shape[1:]:
                 raise _sizes_error(source, first, image)
             writer.append(
@@ -167,7 +195,11 @@ def _in_mode(source: Source, image: _Fitted, mode: Colour, fit: Fit, first: _Fit
 def _fitted(source: Source, fit: Fit) -> Generator[_Fitted, None, None]:
     """All images in order, decoded ahead by as many threads as there are cores."""
     workers = max(1, min(8, os.cpu_count() or 1))
-    pieces = (range(start, min(start + _PIECE, len(source))) for start in range(0, len(source), _PIECE))
+    first = _fit_one(source, fit, 0)
+    yield first
+    # Large images go one by one: about four pieces a thread are in memory at any time.
+    size = _PIECE if first.pixels is None else max(1, min(_PIECE, _PIECE_BYTES // first.pixels.nbytes))
+    pieces = (range(start, min(start + size, len(source))) for start in range(1, len(source), size))
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         under_way: deque[Future[list[_Fitted]]] = deque()
         try:
@@ -187,9 +219,10 @@ def _fit_piece(source: Source, fit: Fit, piece: range) -> list[_Fitted]:
 
 def _fit_one(source: Source, fit: Fit, index: int) -> _Fitted:
     try:
-        image = source.load(index)
+        found = source.decoded(index)
     except BrokenImageError as error:
         return _Fitted(index, None, problem=str(error))
+    image = found.image
     was_colour = image.mode != "L"
     enlarged = fit.size is not None and min(image.size) < fit.size
     if fit.colour is not None:
@@ -198,7 +231,7 @@ def _fit_one(source: Source, fit: Fit, index: int) -> _Fitted:
         image = square(image, fit.size)
     pixels = np.array(image)
     pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (C, H, W)
-    return _Fitted(index, pixels, was_colour, enlarged)
+    return _Fitted(index, pixels, was_colour, enlarged, found.changes, found.peak)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -213,13 +246,24 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return centre.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _notes(tally: _Tally) -> list[str]:
+def _notes(tally: _Tally, count: int) -> list[str]:
     counts = (
         (tally.widened, "grey images were given three equal channels"),
         (tally.greyed, "colour images were made grey (ITU-R BT.601 luma)"),
         (tally.enlarged, "images were smaller than the size asked for and were enlarged"),
     )
-    return [f"{count} {said}" for count, said in counts if count]
+    notes = [f"{number} {said}" for number, said in counts if number]
+    for change, number in tally.changes.most_common():
+        brightest = f", the brightest value {tally.peak:,.6g} of 65,535" if change in (DEEP, DEEP_COLOUR) else ""
+        dark = brightest and change == DEEP and tally.peak < _DARK
+        mend = f" (if {tally.peak:.6g} is white: --white {_white(tally.peak)})" if dark else ""
+        notes.append(f"{change}: {number} of {count} images{brightest}{mend}")
+    return notes
+
+
+def _white(peak: float) -> int:
+    """The largest value of as few bits as hold the brightest one that was seen."""
+    return int(2 ** math.ceil(math.log2(peak + 1)) - 1) if peak > 0 else 1
 
 
 def _first(broken: list[Skipped]) -> str:

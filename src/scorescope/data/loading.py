@@ -19,6 +19,7 @@ from scorescope.data.builtin import BLOCK, BuiltinDataset, Options, Stream, buil
 from scorescope.data.images import ImageSet
 from scorescope.data.store import ImageStore, Provenance, is_store, writing_store
 from scorescope.foundation import UserError, new_folder, track
+from scorescope.foundation.files import user_path
 from scorescope.foundation.registry import unknown_name
 
 CACHE_VARIABLE = "SCORESCOPE_CACHE"
@@ -75,7 +76,7 @@ def load_images(data: str | Path, *, cache: Path | None = None, **options: Any) 
         return _load_builtin(request, cache or cache_folder())
     if options:
         raise UserError(f"{data} is a path, which has no options: {', '.join(options)} given")
-    path = Path(data).expanduser()
+    path = user_path(data)
     if not path.exists():
         unknown = unknown_name("data set", str(data).partition(":")[0], list(builtin_datasets))
         raise UserError(f"{unknown}; and there is no store at {data}")

@@ -89,6 +89,20 @@ def check_writable(path: Path | str, *, replace: bool = False) -> None:
         raise UserError(f"{path} cannot be written ({os.strerror(errno.EACCES)}): choose another place with --out")
 
 
+def user_path(text: Path | str) -> Path:
+    """A path as a person writes it, with ``~`` for a home folder.
+
+    Raises UserError if there is no such person, or the system takes no such path.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(f"{_shortened(Path(text))} is no path that can be used: {said}") from error
+    return path
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically. Raises UserError if the disk is full."""
     with new_file(path) as temporary:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from scorescope.data.sources import BrokenImageError, FolderSource, ZipSource, open_source
 from scorescope.data.sources.decoding import decode
-from scorescope.data.sources.files import labels_from_folders
+from scorescope.data.sources.file_names import classes_from_folders
 from scorescope.foundation import UserError
 
 Encode = Callable[..., bytes]
@@ -69,7 +69,7 @@ def test_a_folder_reads_like_the_zip(tmp_path: Path, encode: Encode, colour_imag
 def test_folders_are_classes_only_where_they_tell_images_apart(
     names: list[str], labels: list[int] | None, classes: tuple[str, ...]
 ) -> None:
-    found, named = labels_from_folders(names)
+    found, named, _ = classes_from_folders(names)
     assert (found is None and labels is None) or (found is not None and found.tolist() == labels)
     assert named == classes
 
@@ -113,7 +113,7 @@ def test_a_member_with_a_wrong_checksum_is_broken(write_zip: WriteZip, encode: E
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
 def test_usual_formats_are_decoded(encode: Encode, kind: str) -> None:
-    image = decode(encode(np.full((6, 5, 3), (200, 100, 50), np.uint8), kind))
+    image = decode(encode(np.full((6, 5, 3), (200, 100, 50), np.uint8), kind)).image
     assert image.mode == "RGB"
     assert image.size == (5, 6)
     np.testing.assert_allclose(np.asarray(image)[2, 2], (200, 100, 50), atol=4)
@@ -121,15 +121,15 @@ def test_usual_formats_are_decoded(encode: Encode, kind: str) -> None:
 
 def test_modes_are_brought_to_8_bits_without_silent_loss() -> None:
     deep = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
-    np.testing.assert_array_equal(np.asarray(decode(saved(deep))), [[0, 100, 255]])
-    np.testing.assert_array_equal(np.asarray(decode(saved(Image.new("1", (2, 1), 1)))), [[255, 255]])
+    np.testing.assert_array_equal(np.asarray(decode(saved(deep)).image), [[0, 100, 255]])
+    np.testing.assert_array_equal(np.asarray(decode(saved(Image.new("1", (2, 1), 1))).image), [[255, 255]])
     clear = Image.fromarray(np.array([[[9, 9, 9, 0], [10, 20, 30, 255]]], dtype=np.uint8))
-    np.testing.assert_array_equal(np.asarray(decode(saved(clear))), [[[255, 255, 255], [10, 20, 30]]])
+    np.testing.assert_array_equal(np.asarray(decode(saved(clear)).image), [[[255, 255, 255], [10, 20, 30]]])
     grey_clear = Image.fromarray(np.array([[[9, 0], [10, 255]]], dtype=np.uint8), "LA")
-    np.testing.assert_array_equal(np.asarray(decode(saved(grey_clear))), [[255, 10]])
+    np.testing.assert_array_equal(np.asarray(decode(saved(grey_clear)).image), [[255, 10]])
     palette = Image.new("RGB", (2, 2), (255, 0, 0)).quantize(4)
-    np.testing.assert_array_equal(np.asarray(decode(saved(palette)))[0, 0], (255, 0, 0))
-    assert decode(saved(Image.new("CMYK", (2, 2)), "JPEG")).mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(decode(saved(palette)).image)[0, 0], (255, 0, 0))
+    assert decode(saved(Image.new("CMYK", (2, 2)), "JPEG")).image.mode == "RGB"
     with pytest.raises(BrokenImageError, match="floating-point"):
         decode(saved(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"))
 
@@ -138,7 +138,7 @@ def test_photographs_are_turned_as_they_were_taken() -> None:
     image = Image.new("RGB", (4, 2))
     exif = image.getexif()
     exif[0x0112] = 6
-    assert decode(saved(image, "JPEG", exif=exif.tobytes())).size == (2, 4)
+    assert decode(saved(image, "JPEG", exif=exif.tobytes())).image.size == (2, 4)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 200])

@@ -6,17 +6,45 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from scorescope.foundation import UserError
+
+LARGEST_CLASS = 1 << 31
 Labels = npt.NDArray[np.int64]
 
 
 class BrokenImageError(Exception):
     """One image of a source cannot be decoded; the message is the reason, without the image's name."""
+
+
+class Decoded(NamedTuple):
+    """One image as 8-bit grey or colour, and what was done to it on the way.
+
+    Attributes:
+        image: of mode ``L`` or ``RGB``.
+        changes: words that ": 12 of 100 images" goes after, see `decoding`.
+        peak: the brightest value before it was brought to 8 bits, where it had more.
+    """
+
+    image: Image.Image
+    changes: tuple[str, ...] = ()
+    peak: float = 0.0
+
+
+def check_class(where: str, label: int, index: int) -> None:
+    """Raise UserError, which says where, unless a number can be that of a class."""
+    if label < 0:
+        raise UserError(
+            f"{where}: image {index} has class {label}; classes are counted from 0: leave out what has no class, or the labels"
+        )
+    if label >= LARGEST_CLASS:
+        text = str(label) if label < 10**30 else "of more than 30 digits"
+        raise UserError(f"{where}: image {index} has class {text}; classes are numbers below {LARGEST_CLASS:,}")
 
 
 class Source(ABC):
@@ -53,8 +81,12 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
+    def decoded(self, index: int) -> Decoded:
+        """Image `index`. Called from several threads at once. Raises BrokenImageError."""
+
     def load(self, index: int) -> Image.Image:
-        """Image `index`, decoded. Called from several threads at once. Raises BrokenImageError."""
+        """Image `index` alone, of mode ``L`` or ``RGB``. Raises BrokenImageError."""
+        return self.decoded(index).image
 
     def name_of(self, index: int) -> str:
         """How errors call image `index`."""

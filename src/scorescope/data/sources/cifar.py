@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from scorescope.data.sources.base import Source
+from scorescope.data.sources.base import Decoded, Source
 from scorescope.data.sources.decoding import from_array
 from scorescope.foundation import UserError
 
@@ -50,10 +49,10 @@ class CifarSource(Source):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def load(self, index: int) -> Image.Image:
+    def decoded(self, index: int) -> Decoded:
         file = int(np.searchsorted(self._starts, index, side="right")) - 1
         pixels = self._files[file][index - self._starts[file], self._label_bytes :].reshape(_SHAPE)
-        return from_array(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        return Decoded(from_array(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
 
 
 def open_cifar(path: Path) -> CifarSource:

@@ -1,29 +1,30 @@
 """A folder or a zip of image files: nested class folders become labels, EDM's ``dataset.json`` is honoured.
 
-Files are taken in the order of their names. If every image lies in a folder, and there are several folders, each
-folder is a class, named by its path below what all of them share. A ``dataset.json`` at the top, as EDM and StyleGAN
-write it (``{"labels": [[file, class], ...]}``, or ``null`` for none), says the classes instead.
+Files are taken in the natural order of their names; `file_names` says what else the names mean.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 import zipfile
-import zlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from scorescope.data.sources.base import BrokenImageError, Labels, Source
+from scorescope.data.sources.base import BrokenImageError, Decoded, Source
 from scorescope.data.sources.decoding import IMAGE_SUFFIXES, decode
+from scorescope.data.sources.file_names import (
+    EDM_LABELS,
+    classes_from_folders,
+    edm_classes,
+    edm_file,
+    in_order,
+    of_split,
+)
 from scorescope.foundation import UserError
 
-EDM_LABELS = "dataset.json"
+LARGEST_FILE = 1 << 29  # bytes of one image; what claims more would be read into memory whole
 
 
 class FilesSource(Source):
@@ -32,31 +33,48 @@ class FilesSource(Source):
     Args:
         where: path as given.
         members: all file names, with forward slashes, relative to the top.
-        labels_json: text of ``dataset.json``, or None if there is none.
+        read: gives the bytes of a member; raises UserError.
+        split: which of folders such as ``train`` and ``test`` to take, where there are both.
+        white: the value that is white in grey images of more than 8 bits.
+        notes: what was left aside before.
 
     Raises:
-        UserError: no image among `members`, or a ``dataset.json`` that does not fit them.
+        UserError: no image among `members`, or none of that split, or a ``dataset.json`` that does not fit them.
     """
 
-    def __init__(self, where: str, members: Sequence[str], labels_json: str | bytes | None) -> None:
-        names = sorted(name for name in members if is_image_name(name))
-        if not names:
+    def __init__(
+        self,
+        where: str,
+        members: Sequence[str],
+        read: Callable[[str], bytes],
+        *,
+        split: str = "train",
+        white: float | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        found = [name for name in members if is_image_name(name)]
+        if not found:
             kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
             raise UserError(f"there are no images in {where}: looked for {kinds} among {len(members)} files")
-        if labels_json is None:
-            labels, classes = labels_from_folders(names)
+        kept, of_splits = of_split(where, found, split)
+        names, order = in_order(kept)
+        labels_file = edm_file(where, [name for name in members if PurePosixPath(name).name == EDM_LABELS])
+        if labels_file is None:
+            classes = classes_from_folders(names)
         else:
-            labels, classes = _edm_labels(where, names, labels_json), ()
-        others = len(members) - len(names) - (labels_json is not None)
-        notes = (f"{others} files that are not images were left aside",) if others else ()
-        super().__init__(where, labels=labels, names=names, classes=classes, notes=notes)
+            classes = edm_classes(where, names, labels_file, read(labels_file))
+        others = len(members) - len(found) - (labels_file is not None)
+        aside = f"{others} files that are not images were left aside" if others else ""
+        said = [note for note in (of_splits, order, classes.note, aside) if note]
+        super().__init__(where, labels=classes.labels, names=names, classes=classes.names, notes=[*notes, *said])
         self._files = names
+        self._white = white
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def load(self, index: int) -> Image.Image:
-        return decode(self._read(self._files[index]))
+    def decoded(self, index: int) -> Decoded:
+        return decode(self._read(self._files[index]), self._white)
 
     @abstractmethod
     def _read(self, name: str) -> bytes:
@@ -64,26 +82,29 @@ class FilesSource(Source):
 
 
 class FolderSource(FilesSource):
-    """Images in a folder and the folders below it. Raises UserError if there are none."""
+    """Images in a folder and the folders below it; a file that several links lead to counts once.
 
-    def __init__(self, path: Path) -> None:
+    Raises UserError if there are none, or a folder cannot be read.
+    """
+
+    def __init__(self, path: Path, split: str = "train", white: float | None = None) -> None:
         self._top = path
-        members = []
-        seen: set[str] = set()
-        for folder, below, files in os.walk(path, followlinks=True):
-            real = os.path.realpath(folder)
-            below[:] = [name for name in below if not name.startswith(".")] if real not in seen else []
-            if real in seen:  # a link that leads back up
-                continue
-            seen.add(real)
-            inside = Path(folder).relative_to(path)
-            members += [(inside / name).as_posix() for name in files if not name.startswith(".")]
-        labels_file = path / EDM_LABELS
-        super().__init__(str(path), members, labels_file.read_bytes() if labels_file.is_file() else None)
+        members, repeated = _files_below(path)
+        notes = [f"{repeated} links to files that are there under another name were left aside"] if repeated else []
+
+        def read(name: str) -> bytes:
+            try:
+                return (path / name).read_bytes()
+            except OSError as error:
+                raise UserError(f"{path / name} cannot be read ({error.strerror})") from error
+
+        super().__init__(str(path), members, read, split=split, white=white, notes=notes)
 
     def _read(self, name: str) -> bytes:
         try:
-            return (self._top / name).read_bytes()
+            with (self._top / name).open("rb") as file:
+                _check_size(os.fstat(file.fileno()).st_size)
+                return file.read()
         except OSError as error:
             raise BrokenImageError(f"cannot be read ({error.strerror})") from error
 
@@ -91,30 +112,39 @@ class FolderSource(FilesSource):
 class ZipSource(FilesSource):
     """Images in a zip. Raises UserError if it is not a zip, is cut, or holds no images."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, split: str = "train", white: float | None = None) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # a damaged directory is met with more than BadZipFile
             raise UserError(f"{path} is not a readable zip ({error}): was its download cut short?") from error
         try:
-            members = [name for name in self._zip.namelist() if _is_wanted(name)]
-            labels_json = self._zip.read(EDM_LABELS) if EDM_LABELS in members else None
-            super().__init__(str(path), members, labels_json)
-        except (zipfile.BadZipFile, zlib.error) as error:
-            self._zip.close()
-            raise UserError(f"{path}: {EDM_LABELS} in it is damaged ({error})") from error
+            # Some programs for Windows write back slashes, against the format.
+            entries = [(info.filename.replace("\\", "/"), info) for info in self._zip.infolist()]
+            self._entries = {name: info for name, info in entries if _is_wanted(name)}
+            repeated = sum(_is_wanted(name) for name, _ in entries) - len(self._entries)
+            notes = [f"{repeated} files that a later one of the same name replaces were left aside"] if repeated else []
+
+            def read(name: str) -> bytes:
+                try:
+                    return self._read(name)
+                except BrokenImageError as error:
+                    raise UserError(f"{path}: {name} in it is {error}") from error
+
+            super().__init__(str(path), list(self._entries), read, split=split, white=white, notes=notes)
         except BaseException:
             self._zip.close()
             raise
         self.hold(self._zip)
 
     def _read(self, name: str) -> bytes:
+        info = self._entries[name]
+        _check_size(info.file_size)
         try:
-            return self._zip.read(name)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-            raise BrokenImageError(f"damaged in the zip: {error}") from error
+            return self._zip.read(info)
         except RuntimeError as error:  # zipfile's way to say that a password is needed
             raise BrokenImageError(f"cannot be unpacked: {error}") from error
+        except Exception as error:  # each decompressor has errors of its own
+            raise BrokenImageError(f"damaged in the zip: {error}") from error
 
 
 def is_image_name(name: str) -> bool:
@@ -122,41 +152,50 @@ def is_image_name(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def labels_from_folders(names: Sequence[str]) -> tuple[Labels | None, tuple[str, ...]]:
-    """Classes from the folders that files lie in: (labels (N,), class names), or (None, ()) where folders say nothing."""
-    folders = [PurePosixPath(name).parent.parts for name in names]
-    distinct = sorted(set(folders))
-    shared = 0
-    while len({folder[: shared + 1] for folder in distinct}) == 1 and all(len(folder) > shared for folder in distinct):
-        shared += 1
-    if len(distinct) < 2 or any(len(folder) == shared for folder in distinct):
-        return None, ()
-    number = {folder: index for index, folder in enumerate(distinct)}
-    labels = np.array([number[folder] for folder in folders], dtype=np.int64)
-    return labels, tuple("/".join(folder[shared:]) for folder in distinct)
+def _files_below(top: Path) -> tuple[list[str], int]:
+    """Names of all regular files, relative to the top, and how many more names there are for the same files."""
+    named: dict[tuple[int, int], str] = {}
+    members, seen = [], set()
+    repeated = 0
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}): import what can, or change its permissions"
+        )
+
+    for folder, below, files in os.walk(top, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        below[:] = sorted(name for name in below if not name.startswith(".")) if real not in seen else []
+        if real in seen:  # a link that leads back up
+            continue
+        seen.add(real)
+        inside = Path(folder).relative_to(top)
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            member = (inside / name).as_posix()
+            try:
+                status = os.stat(os.path.join(folder, name))
+            except OSError:  # a link that leads nowhere: a broken image, if its name is one's
+                members.append(member)
+                continue
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                continue
+            place = (status.st_dev, status.st_ino)
+            if place not in named:
+                named[place] = member
+                continue
+            repeated += 1
+            if os.path.islink(top / named[place]) and not os.path.islink(os.path.join(folder, name)):
+                named[place] = member  # the file itself rather than a link to it
+    return [*members, *named.values()], repeated
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_FILE:
+        raise BrokenImageError(f"it is {size:,} bytes, more than the {LARGEST_FILE:,} that one image may have")
 
 
 def _is_wanted(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return not name.endswith("/") and "__MACOSX" not in parts and not any(part.startswith(".") for part in parts)
-
-
-def _edm_labels(where: str, names: Sequence[str], text: str | bytes) -> Labels | None:
-    """Labels of EDM's ``dataset.json``. Raises UserError if it is not of that form or leaves an image out."""
-    try:
-        held: Any = json.loads(text)
-        pairs = held["labels"]
-        if pairs is None:
-            return None
-        classes = {str(name): int(label) for name, label in pairs}
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f'{where}: {EDM_LABELS} is not of the form {{"labels": [["name", class], ...]}} with whole numbers: '
-            "mend it, or take it out to have classes from folders"
-        ) from error
-    missing = [name for name in names if name not in classes]
-    if missing:
-        raise UserError(
-            f"{where}: {EDM_LABELS} has no label for {len(missing)} of {len(names)} images, as {missing[0]}"
-        )
-    return np.array([classes[name] for name in names], dtype=np.int64)

@@ -7,11 +7,11 @@ then the values. Source: Y. LeCun, "The MNIST database of handwritten digits", s
 from __future__ import annotations
 
 import gzip
-import shutil
+import math
 import tempfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scorescope.data.sources.arrays import ArraySource
 from scorescope.data.sources.base import Labels
 from scorescope.foundation import UserError
+from scorescope.foundation.files import is_out_of_space
 
 _UINT8 = 8
 
@@ -33,7 +34,7 @@ def is_idx(path: Path) -> bool:
     return len(start) == 4 and start[:3] == bytes((0, 0, _UINT8)) and 1 <= start[3] <= 4
 
 
-def open_idx(path: Path) -> ArraySource:
+def open_idx(path: Path, white: float | None = None) -> ArraySource:
     """The images of an IDX file with the labels that lie beside it, if any.
 
     Raises UserError if either file is cut or of another type, or if there are not as many labels as images.
@@ -44,7 +45,8 @@ def open_idx(path: Path) -> ArraySource:
             f"{path} is an IDX file of {images.ndim} axes; one of images has 3 (as train-images-idx3-ubyte)"
         )
     beside = labels_beside(path)
-    return ArraySource(str(path), images, None if beside is None else read_idx(beside).astype(np.int64))
+    # Always images, also where the sides are 1 or 3: the format says so.
+    return ArraySource(str(path), images[:, None], None if beside is None else class_labels(beside), white=white)
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -55,22 +57,37 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryFile(prefix="scorescope-") as unpacked:
         try:
             with _open(path) as file:
-                shutil.copyfileobj(file, unpacked, 1 << 20)
+                start = file.read(4)
+                if len(start) < 4 or start[:3] != bytes((0, 0, _UINT8)) or not 1 <= start[3] <= 4:
+                    said = start.hex() or "nothing"
+                    raise UserError(f"{path} is not an IDX file of uint8 values: it starts with {said}")
+                axes = start[3]
+                sizes = file.read(4 * axes)
+                shape = tuple(int(length) for length in np.frombuffer(sizes[: len(sizes) // 4 * 4], dtype=">u4"))
+                expected = 4 + 4 * axes + math.prod(shape)
+                unpacked.write(start + sizes)
+                # Not a byte more than announced: what unpacks to more than it says could unpack to anything.
+                _copy(file, unpacked, expected + 1 - unpacked.tell())
         except (OSError, EOFError, zlib.error) as error:
+            if is_out_of_space(error):
+                raise
             raise UserError(f"{path} cannot be unpacked ({error}): was its download cut short?") from error
         size = unpacked.tell()
-        unpacked.seek(0)
-        start = unpacked.read(4)
-        if len(start) < 4 or start[:3] != bytes((0, 0, _UINT8)) or not 1 <= start[3] <= 4:
-            raise UserError(f"{path} is not an IDX file of uint8 values: it starts with {start.hex() or 'nothing'}")
-        axes = start[3]
-        shape = tuple(int(length) for length in np.frombuffer(unpacked.read(4 * axes), dtype=">u4"))
-        expected = 4 + 4 * axes + int(np.prod(shape, dtype=np.int64))
         if len(shape) < axes or size != expected:
-            raise UserError(f"{path} holds {size:,} bytes, its header says {expected:,}: was its download cut short?")
+            more = "or more " if size > expected else ""
+            raise UserError(
+                f"{path} holds {size:,} bytes {more}where its header says {expected:,}: was its download cut short?"
+            )
         if 0 in shape:
             raise UserError(f"{path}: there is nothing in it, its shape is {shape}")
+        unpacked.flush()
         return np.asarray(np.memmap(unpacked, dtype=np.uint8, mode="r", offset=4 + 4 * axes, shape=shape))
+
+
+def _copy(read: BinaryIO | gzip.GzipFile, write: IO[bytes], most: int) -> None:
+    while most > 0 and (piece := read.read(min(most, 1 << 20))):
+        write.write(piece)
+        most -= len(piece)
 
 
 def labels_beside(path: Path) -> Path | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scorescope.data.sources.base import Labels
+from scorescope.data.sources.arrays import class_numbers, map_npy
+from scorescope.data.sources.base import Labels, check_class
 from scorescope.data.sources.idx import class_labels, is_idx
 from scorescope.foundation import UserError
 
@@ -18,31 +19,31 @@ def read_labels(path: Path, count: int) -> Labels:
     """
     if not path.is_file():
         raise UserError(f"there is no file of labels at {path}")
-    labels = class_labels(path) if is_idx(path) else _from_npy(path) if path.suffix == ".npy" else _from_text(path)
+    if is_idx(path):
+        labels = class_labels(path)
+    elif path.suffix == ".npy":
+        labels = class_numbers(str(path), map_npy(path, str(path)))
+    else:
+        labels = _from_text(path)
     if len(labels) != count:
         raise UserError(f"{path} has {len(labels)} labels, the source has {count} images")
     return labels
 
 
-def _from_npy(path: Path) -> Labels:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise UserError(f"{path}: labels must be whole numbers of shape (N,), found {array.dtype} {array.shape}")
-    return np.asarray(array, dtype=np.int64)
-
-
 def _from_text(path: Path) -> Labels:
-    labels = []
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    labels.append(int(line))
-                except ValueError as error:
-                    raise UserError(f"{path}, line {number}: {line.strip()!r} is not a whole number") from error
+        lines = path.read_text(encoding="utf-8").rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is neither .npy, IDX nor text with one whole number a line") from error
+    labels = [_class(f"{path}, line {number}", line.strip(), number - 1) for number, line in enumerate(lines, start=1)]
     return np.array(labels, dtype=np.int64)
+
+
+def _class(where: str, word: str, index: int) -> int:
+    try:
+        label = int(word)
+    except ValueError as error:
+        shown = word if len(word) <= 40 else f"{word[:40]}…"
+        raise UserError(f"{where}: {shown!r} is not a whole number") from error
+    check_class(where, label, index)
+    return label
