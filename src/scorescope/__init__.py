@@ -4,6 +4,10 @@ Images are float tensors ``(B, C, H, W)`` in [-1, 1]; ``sigma`` is the noise's s
 Everything that maps ``(noisy, sigma)`` to an estimate of the clean image is a `scorescope.denoisers.Denoiser`.
 """
 
-from importlib.metadata import version
 
-__version__ = version("scorescope")
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("scorescope")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from tests.cli.conftest import refused, run
 
-from scorescope.app.restoration import PROBLEMS, measurement_of
+from scorescope.app.choices import PROBLEMS
+from scorescope.app.restoration import measurement_of
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from scorescope.app import main_job
+from scorescope.app import runs
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import OptimalDenoiser, denoisers
 from scorescope.foundation import UserError, launch
@@ -167,7 +167,7 @@ def training(folder: Path) -> Found:
     out = folder / "trained"
     settings = {"data": "digits", "size": 64}
     few = ["samples=1", "observe_images=4", "observe_every=1000"]
-    run = main_job.train(out, "tiny", "cpu", few, settings, {"steps": 4, "batch": 16})
+    run = runs.train(out, settings, {"steps": 4, "batch": 16}, preset="tiny", settings=few)
     losses = by_first(lambda: json.loads((out / "network" / "network.json").read_text())["training"]["loss"])
     return {"losses": losses, "headlines": from_all(run.results.headline), "left": by_first(lambda: names_in(out))}
 

@@ -1,56 +1,18 @@
-"""Denoisers and devices from the words of a command line."""
+"""Denoisers from what a command chose."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-
+from scorescope.app.choices import ModelChoice
 from scorescope.data import ImageSet
 from scorescope.denoisers import Denoiser, NetworkDenoiser, denoisers
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.networks import arguments_from, open_checkpoint
+from scorescope.networks import open_checkpoint
 
-NETWORK = "network:"
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """What the options about a model said.
-
-    Attributes:
-        path: the checkpoint, of any kind.
-        architecture: name of its architecture, for state dictionaries; None to read it off the parameters' names.
-        arguments: what cannot be read off a state dictionary, by name.
-        class_label: the class that all images are to be of; None for no class.
-    """
-
-    path: Path
-    architecture: str | None
-    arguments: dict[str, Any]
-    class_label: int | None
-
-    @classmethod
-    def of(
-        cls,
-        path: Path,
-        arch: str | None = None,
-        arch_arg: Sequence[str] | None = None,
-        class_label: int | None = None,
-        weights: str | None = None,
-    ) -> ModelChoice:
-        """From the words of a command line. Raises UserError for an argument that is not NAME=VALUE."""
-        said = {"weights": weights} if weights is not None else {}
-        return cls(path, arch, arguments_from(arch_arg or []) | said, class_label)
-
-
-def word_for(choice: str | ModelChoice) -> str:
-    """What a picture or a sentence calls a denoiser."""
-    return choice if isinstance(choice, str) else choice.path.name
+if TYPE_CHECKING:
+    import torch
 
 
 def open_denoiser(choice: str | ModelChoice, images: ImageSet, device: torch.device) -> tuple[Denoiser, str]:

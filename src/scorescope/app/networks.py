@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorescope.app.models import NETWORK, ModelChoice, open_denoiser, open_network, word_for
+from scorescope.app.choices import ModelChoice, word_for
+from scorescope.app.models import open_denoiser, open_network
 from scorescope.app.output import PictureFile, batch_size, batches, shown_columns, shown_tiles
 from scorescope.app.plugins import load_plugins
 from scorescope.data import load_images
@@ -76,31 +77,6 @@ def sample(
     return (
         f"{origin}\n{count} samples of {word}, {converged / count:.0%} converged{first_shown(len(shown), count)}: {out}"
     )
-
-
-def chosen_denoiser(
-    denoiser: str | None,
-    model: Path | None,
-    arch: str | None,
-    arch_arg: Sequence[str] | None,
-    class_label: int | None,
-    weights: str | None = None,
-) -> str | ModelChoice:
-    """A registered name or a network, from the options that name one of them.
-
-    Raises UserError if neither or both are named, or if something is said of a network where there is none.
-    """
-    if (denoiser is None) == (model is None):
-        raise UserError("give one of --denoiser NAME (see scorescope list denoisers) and --model PATH")
-    if denoiser is not None and denoiser.startswith(NETWORK):
-        model, denoiser = Path(denoiser.removeprefix(NETWORK)), None
-    if model is not None:
-        return ModelChoice.of(model, arch, arch_arg, class_label, weights)
-    if arch is not None or arch_arg or class_label is not None or weights is not None:
-        raise UserError(
-            f"--arch, --arch-arg, --weights and --class-label are about a network, and {denoiser} is none: leave them out"
-        )
-    return str(denoiser)
 
 
 def denoise(

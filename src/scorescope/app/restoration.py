@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorescope.app.models import ModelChoice, open_denoiser, word_for
+from scorescope.app.choices import ModelChoice, check_problem, word_for
+from scorescope.app.models import open_denoiser
 from scorescope.app.networks import first_shown
 from scorescope.app.output import PictureFile, batch_size, shown_columns
 from scorescope.app.plugins import load_plugins
@@ -36,7 +37,6 @@ from scorescope.sampling import (
 from scorescope.study.pictures import grid
 from scorescope.study.workspace import available_device
 
-PROBLEMS = ("inpainting", "missing-pixels", "super-resolution", "compressive-sensing")
 _SHOWN_EACH, _SHOWN_COLUMNS = 16, 32
 BLOCK, SHARES = 4, {"missing-pixels": 0.7, "compressive-sensing": 0.1}
 # In units of [-1, 1], the paper's 1 and 0.05 on [0, 1]; networks that were not trained there use their own range.
@@ -215,8 +215,7 @@ def measurement_of(
     if problem == "super-resolution":
         side = _whole(amount if amount is not None else BLOCK, problem)
         return BlockAverages(image_shape, side), f"averages of {side}×{side} blocks are known"
-    if problem not in PROBLEMS:
-        raise UserError(f"there is no problem {problem!r}: choose of {', '.join(PROBLEMS)}")
+    check_problem(problem)
     share = amount if amount is not None else SHARES[problem]
     if not 0 < share < 1:
         raise UserError(f"--amount {share:g}: {problem} takes a share between 0 and 1")

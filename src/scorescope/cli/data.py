@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from scorescope.cli.duplicates import duplicates
-from scorescope.data import (
-    ImageSet,
-    ImageStore,
-    builtin_datasets,
-    import_images,
-    load_images,
-    open_source,
-    parse_builtin,
-)
-from scorescope.data.importing import Colour, side_of
-from scorescope.data.sources.labels import read_labels
+from scorescope.cli.options import AsJson
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import showing_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from scorescope.data import ImageSet
+    from scorescope.data.importing import Colour
 
 app = typer.Typer(help="Bring images into a store, look at one, check one.", no_args_is_help=True)
 app.command("duplicates")(duplicates)
@@ -63,6 +55,10 @@ def import_(
     ] = None,
 ) -> None:
     """Make a store from images in any usual form."""
+    from scorescope.data import import_images, open_source, parse_builtin
+    from scorescope.data.importing import side_of
+    from scorescope.data.sources.labels import read_labels
+
     if parse_builtin(source) is not None and not Path(source).exists():
         raise UserError(f"{source} is built in and needs no import: pass it as --data {source}")
     colour: Colour | None = None if color is None else "colour" if color else "grey"
@@ -72,7 +68,7 @@ def import_(
         store = import_images(opened, out, size=side, colour=colour, labels=given, skip_broken=skip_broken)
     _show(f"imported into {out}", [(str(out), store)])
     for skipped in store.record.provenance.skipped[:_SHOWN]:
-        _console().print(f"left out: {escape(skipped.name)} ({escape(skipped.reason)})", highlight=False)
+        _console().print(f"left out: {skipped.name} ({skipped.reason})", highlight=False, markup=False)
     rest = len(store.record.provenance.skipped) - _SHOWN
     if rest > 0:
         _console().print(f"and {rest} more, all named in {out / 'store.json'}", highlight=False)
@@ -81,9 +77,11 @@ def import_(
 @app.command()
 def info(
     data: Annotated[str, typer.Argument(help="A store's folder, or a built-in name with options (c-alpha:alpha=3).")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a store or a built-in data set holds."""
+    from scorescope.data import builtin_datasets, load_images, parse_builtin
+
     with showing_progress():
         train, test = load_images(data)
     parts = [("train" if test is not None else data, train)] + ([("test", test)] if test is not None else [])
@@ -98,9 +96,11 @@ def info(
 @app.command()
 def verify(
     store: Annotated[Path, typer.Argument(help="A store's folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read every byte of a store and compare with its SHA-256."""
+    from scorescope.data import ImageStore
+
     opened = ImageStore.open(store)
     with showing_progress():
         opened.verify()
@@ -112,6 +112,8 @@ def verify(
 
 def _facts(images: ImageSet) -> dict[str, Any]:
     """What `info` says about one set of images, as JSON holds it."""
+    from scorescope.data import ImageStore
+
     channels, height, width = images.image_shape
     facts: dict[str, Any] = {"images": images.stored, "channels": channels, "height": height, "width": width}
     if images.labels is not None:
@@ -123,12 +125,19 @@ def _facts(images: ImageSet) -> dict[str, Any]:
 
 
 def _class_counts(images: ImageSet) -> dict[str, int]:
+    import numpy as np
+
+    from scorescope.data import ImageStore
+
     classes, counts = np.unique(images.own_labels(), return_counts=True)
     name = images.class_name if isinstance(images, ImageStore) else str
     return {name(label): count for label, count in zip(classes.tolist(), counts.tolist(), strict=True)}
 
 
 def _show(title: str, parts: list[tuple[str, ImageSet]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     facts = [_facts(images) for _, images in parts]
     table = Table(title=escape(title), title_justify="left", show_header=len(parts) > 1)
     table.add_column("")
@@ -154,4 +163,6 @@ def _said(key: str, value: Any) -> str:
 
 
 def _console() -> Console:
+    from rich.console import Console
+
     return Console()

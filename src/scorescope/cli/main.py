@@ -6,11 +6,12 @@ import contextlib
 import io
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
-from scorescope.cli import data, listing, run
+from scorescope.cli import data, denoising, listing, studies
+from scorescope.cli.options import with_groups
 from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_space
 from scorescope.foundation.launch import Abandoned, Job, Terminated
@@ -33,14 +34,19 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(run.demo)
-app.command("explain")(run.explain)
-app.command("reproduce")(run.reproduce)
-app.command("train")(run.train)
-app.command("sample")(run.sample)
-app.command("denoise")(run.denoise)
-app.command("restore")(run.restore)
-app.command("list")(listing.show)
+# A command is a row here; none of their modules imports anything heavy before it is called.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": studies.demo,
+    "explain": studies.explain,
+    "reproduce": studies.reproduce,
+    "train": studies.train,
+    "sample": denoising.sample,
+    "denoise": denoising.denoise,
+    "restore": denoising.restore,
+    "list": listing.show,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(with_groups(command))
 app.add_typer(data.app, name="data")
 
 

@@ -12,19 +12,26 @@ near-duplicates; `generated` draws image classes whose geometry is known. Whatev
 `UserError` that says which file and what to do, and nothing half-written is left.
 """
 
-from scorescope.data.builtin import BuiltinDataset, builtin_datasets
-from scorescope.data.images import ImageSet, to_float, to_uint8
-from scorescope.data.importing import import_images
-from scorescope.data.loading import DataSplit, cache_folder, load_images, parse_builtin
-from scorescope.data.sources import Source, open_source
-from scorescope.data.splits import (
-    IndexList,
-    NearDuplicates,
-    disjoint_subsets,
-    find_near_duplicates,
-    train_test_split,
-)
-from scorescope.data.store import ImageStore, Provenance, StoreRecord, StoreWriter, is_store, writing_store
+from typing import TYPE_CHECKING
+
+from scorescope.foundation.lazy import offered
+
+if TYPE_CHECKING:
+    from scorescope.data.builtin import BuiltinDataset, builtin_datasets
+    from scorescope.data.images import ImageSet, to_float, to_uint8
+    from scorescope.data.importing import import_images
+    from scorescope.data.loading import DataSplit, cache_folder, load_images, parse_builtin
+    from scorescope.data.sources import Source, open_source
+    from scorescope.data.splits import (
+        IndexList,
+        NearDuplicates,
+        disjoint_subsets,
+        find_near_duplicates,
+        train_test_split,
+    )
+    from scorescope.data.store import ImageStore, Provenance, StoreRecord, StoreWriter, is_store, writing_store
+else:
+    __getattr__, __dir__ = offered(__name__)
 
 __all__ = [
     "BuiltinDataset",

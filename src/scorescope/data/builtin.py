@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
-import torch
-from torch import Tensor
 
-from scorescope.data import fashion_mnist, generated, photographs
+from scorescope.data import fashion_mnist, photographs
 from scorescope.data.images import Pixels, to_float, to_uint8
-from scorescope.data.importing import square
 from scorescope.data.splits import train_test_split
 from scorescope.foundation import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 BLOCK = 500
 _GENERATED = "Kadkhodaie et al. 2024, https://arxiv.org/abs/2310.02557"
@@ -164,6 +165,8 @@ def _natural_patches(options: PatchOptions) -> tuple[Stream, Stream]:
 
 
 def _c_alpha(options: CAlphaOptions) -> tuple[Stream, Stream]:
+    from scorescope.data import generated
+
     def draw(count: int, generator: torch.Generator) -> Tensor:
         return generated.draw_c_alpha(
             count, options.size, options.alpha, generator, background_alpha=options.background
@@ -173,6 +176,8 @@ def _c_alpha(options: CAlphaOptions) -> tuple[Stream, Stream]:
 
 
 def _disks(options: DrawnOptions) -> tuple[Stream, Stream]:
+    from scorescope.data import generated
+
     def draw(count: int, generator: torch.Generator) -> Tensor:
         return generated.render_disks(generated.draw_disk_parameters(count, options.size, generator), options.size)
 
@@ -180,6 +185,8 @@ def _disks(options: DrawnOptions) -> tuple[Stream, Stream]:
 
 
 def _ray(options: DrawnOptions) -> tuple[Stream, Stream]:
+    from scorescope.data import generated
+
     image = ray_image(options.size)
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
@@ -189,6 +196,8 @@ def _ray(options: DrawnOptions) -> tuple[Stream, Stream]:
 
 
 def _sinusoids(options: SinusoidOptions) -> tuple[Stream, Stream]:
+    from scorescope.data import generated
+
     def draw(count: int, generator: torch.Generator) -> Tensor:
         parameters = generated.draw_sinusoid_parameters(count, generator)
         return generated.render_sinusoids(parameters, options.size, (options.fx, options.fy))
@@ -198,11 +207,14 @@ def _sinusoids(options: SinusoidOptions) -> tuple[Stream, Stream]:
 
 def ray_image(size: int) -> Tensor:
     """The image that ``ray`` rescales, scikit-image's camera man, float32 (1, size, size) in [-1, 1]."""
+    from scorescope.data.importing import square
+
     return to_float(np.asarray(square(photographs.photograph("camera.png"), size)))[None]
 
 
 def _drawn(options: DrawnOptions, draw: Callable[[int, torch.Generator], Tensor]) -> tuple[Stream, Stream]:
     """Streams of images from a function of a count and a generator, one generator for each part."""
+    import torch
 
     def blocks(count: int, part: int) -> Iterator[Block]:
         state = np.random.SeedSequence([options.seed, part]).generate_state(1, np.uint64)[0]

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from scorescope.data.images import Pixels
-from scorescope.data.sources.idx import read_idx
 from scorescope.foundation import UserError, track
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -108,6 +104,8 @@ def _read_folder(folder: Path, sha256: Mapping[str, str]) -> tuple[Part, Part]:
 
 def _read_checked(folder: Path, name: str, sha256: str) -> npt.NDArray[np.uint8]:
     """The array of one file, whose contents (header and values) have the digest given."""
+    from scorescope.data.sources.idx import read_idx
+
     files = [file for file in (folder / f"{name}.gz", folder / name) if file.is_file()]
     if not files:
         raise UserError(f"fashion-mnist: there is no {name}.gz in {folder}: {_INSTALL}")
@@ -124,6 +122,10 @@ def _read_checked(folder: Path, name: str, sha256: str) -> npt.NDArray[np.uint8]
 
 def _download(name: str, folder: Path, mirrors: Sequence[str]) -> None:
     """Fetch one file from the first mirror that has it. Raises UserError with every mirror's refusal."""
+    import urllib.error
+    import urllib.request
+    from http.client import HTTPException
+
     refusals = []
     for mirror in mirrors:
         try:

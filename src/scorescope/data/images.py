@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from scorescope.foundation import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -166,11 +168,15 @@ class ImageSet:
 
 def to_float(pixels: Pixels) -> Tensor:
     """uint8 0…255 to float32 in [-1, 1]: ``u8 / 127.5 − 1``; any shape."""
+    import torch
+
     # A store's map is read-only, which torch.from_numpy warns about: numpy makes the copy.
     return torch.from_numpy(pixels.astype(np.float32, order="C")).div_(127.5).sub_(1.0)
 
 
 def to_uint8(images: Tensor) -> Pixels:
     """Floats in [-1, 1] to uint8, rounded, values outside clipped; any shape."""
+    import torch
+
     scaled = images.detach().to("cpu", torch.float32).add(1.0).mul(127.5).round().clamp(0, 255)
     return np.asarray(scaled.to(torch.uint8).numpy())

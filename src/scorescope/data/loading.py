@@ -20,7 +20,7 @@ from scorescope.data.images import ImageSet
 from scorescope.data.store import ImageStore, Provenance, is_store, writing_store
 from scorescope.foundation import UserError, new_folder, track
 from scorescope.foundation.files import user_path
-from scorescope.foundation.registry import unknown_name
+from scorescope.foundation.names import unknown_name
 
 CACHE_VARIABLE = "SCORESCOPE_CACHE"
 _TRAIN, _TEST = "train", "test"

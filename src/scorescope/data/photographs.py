@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from scorescope.data.images import Pixels
 from scorescope.foundation import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 COLOUR_PHOTOGRAPHS = (
     "astronaut.png",
@@ -34,6 +37,8 @@ _BLOCK = 500
 
 def photograph(name: str, colour: bool = False) -> Image.Image:
     """One of scikit-image's photographs, as ``L`` or ``RGB``. Raises UserError if this scikit-image has it not."""
+    from PIL import Image
+
     try:
         with resources.files("skimage").joinpath("data", name).open("rb") as file, Image.open(file) as image:
             return image.convert("RGB" if colour else "L")
@@ -84,6 +89,8 @@ def _tiles(image: Image.Image, test: bool) -> list[Image.Image]:
 
 def _patch(tiles: list[list[Image.Image]], size: int, random: np.random.Generator) -> Pixels:
     """One patch, uint8 (C, size, size): photograph and tile uniform, scale log-uniform, place uniform."""
+    from PIL import Image
+
     while True:
         of_one = tiles[random.integers(len(tiles))]
         tile = of_one[random.integers(len(of_one))]

@@ -1,20 +1,27 @@
 """Everything that maps ``(noisy, sigma)`` to an estimate of the clean image, by name in `denoisers`."""
 
-from scorescope.denoisers.base import Denoiser, score
-from scorescope.denoisers.classical import BM3DDenoiser, WaveletDenoiser
-from scorescope.denoisers.closed_form import ClosedFormDenoiser
-from scorescope.denoisers.equivariant import BorderLocalScoreDenoiser, EquivariantLocalScoreDenoiser
-from scorescope.denoisers.gaussian import GaussianDenoiser
-from scorescope.denoisers.heatmaps import GivenHeatmaps, Heatmaps, StoredHeatmaps, WienerHeatmaps
-from scorescope.denoisers.network import NetworkDenoiser
-from scorescope.denoisers.optimal import OptimalDenoiser, TrainingPosterior
-from scorescope.denoisers.patch_flex import FlexPatchDenoiser
-from scorescope.denoisers.patch_schedule import WindowSchedule
-from scorescope.denoisers.patch_square import LocalScoreDenoiser, PatchPosterior, SquarePatchDenoiser
-from scorescope.denoisers.pca_locality import PcaLocalityDenoiser
-from scorescope.denoisers.registry import DenoiserEntry, denoisers, training_free
-from scorescope.denoisers.share_schedule import ShareSchedule
-from scorescope.denoisers.stacked import StackedDenoiser
+from typing import TYPE_CHECKING
+
+from scorescope.foundation.lazy import offered
+
+if TYPE_CHECKING:
+    from scorescope.denoisers.base import Denoiser, score
+    from scorescope.denoisers.classical import BM3DDenoiser, WaveletDenoiser
+    from scorescope.denoisers.closed_form import ClosedFormDenoiser
+    from scorescope.denoisers.equivariant import BorderLocalScoreDenoiser, EquivariantLocalScoreDenoiser
+    from scorescope.denoisers.gaussian import GaussianDenoiser
+    from scorescope.denoisers.heatmaps import GivenHeatmaps, Heatmaps, StoredHeatmaps, WienerHeatmaps
+    from scorescope.denoisers.network import NetworkDenoiser
+    from scorescope.denoisers.optimal import OptimalDenoiser, TrainingPosterior
+    from scorescope.denoisers.patch_flex import FlexPatchDenoiser
+    from scorescope.denoisers.patch_schedule import WindowSchedule
+    from scorescope.denoisers.patch_square import LocalScoreDenoiser, PatchPosterior, SquarePatchDenoiser
+    from scorescope.denoisers.pca_locality import PcaLocalityDenoiser
+    from scorescope.denoisers.registry import DenoiserEntry, denoisers, training_free
+    from scorescope.denoisers.share_schedule import ShareSchedule
+    from scorescope.denoisers.stacked import StackedDenoiser
+else:
+    __getattr__, __dir__ = offered(__name__)
 
 __all__ = [
     "BM3DDenoiser",

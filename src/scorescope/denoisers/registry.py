@@ -35,7 +35,7 @@ class DenoiserEntry:
     costly: bool = False
 
 
-denoisers: Registry[DenoiserEntry] = Registry("denoiser")
+denoisers: Registry[DenoiserEntry] = Registry("denoiser", "denoisers")
 
 
 def training_free(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-
-import torch.distributed as dist
 
 from scorescope.foundation.errors import UserError
 from scorescope.foundation.files import new_folder
@@ -23,12 +22,15 @@ _alone = 0
 
 def process_count() -> int:
     """How many processes share the work; 1 without a process group, and while working alone."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
+    # Who has not imported PyTorch has no process group, and need not import it to know.
+    dist: Any = sys.modules.get("torch.distributed")
+    shared = dist is not None and dist.is_available() and dist.is_initialized() and not _alone
+    return int(dist.get_world_size()) if shared else 1
 
 
 def process_index() -> int:
     """Which of them this is, from 0."""
-    return dist.get_rank() if process_count() > 1 else 0
+    return int(sys.modules["torch.distributed"].get_rank()) if process_count() > 1 else 0
 
 
 def is_first() -> bool:
@@ -58,6 +60,8 @@ def by_first(task: Callable[[], T]) -> T:
     """
     if process_count() == 1:
         return task()
+    import torch.distributed as dist
+
     outcome: list[Any] = [None, None]
     refusal = None
     if is_first():
@@ -77,6 +81,8 @@ def from_all(value: T) -> list[T]:
     """The values of all processes, in their order, in every process."""
     if process_count() == 1:
         return [value]
+    import torch.distributed as dist
+
     values: list[Any] = [None] * process_count()
     dist.all_gather_object(values, value)
     return values
@@ -102,6 +108,8 @@ def share_folder(folder: os.PathLike[str], owner: int) -> None:
     path = Path(folder)
     if all(from_all(path.exists())):
         return
+    import torch.distributed as dist
+
     content = [{file.name: file.read_bytes() for file in path.iterdir()} if process_index() == owner else None]
     dist.broadcast_object_list(content, owner)
     if not path.exists() and os.environ.get("LOCAL_RANK", "0") == "0":

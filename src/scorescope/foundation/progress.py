@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, TypeVar
 
 from scorescope.foundation.launch import is_silent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 _display: Progress | None = None
@@ -22,8 +24,21 @@ def showing_progress() -> Iterator[None]:
     Of several processes only the first shows anything.
     """
     global _display
+    if _display is not None or is_silent() or not _maybe_terminal():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
-    if _display is not None or is_silent() or not console.is_terminal:
+    if not console.is_terminal:
         yield
         return
     columns = (
@@ -63,3 +78,8 @@ def track(items: Iterable[T], description: str, total: int | None = None, done: 
             _display.advance(task)
     finally:
         _display.remove_task(task)
+
+
+def _maybe_terminal() -> bool:
+    """Whether standard error may show bars; rich decides, but need not be imported where there is no terminal."""
+    return sys.stderr.isatty() or not {"FORCE_COLOR", "TTY_COMPATIBLE"}.isdisjoint(os.environ)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _GLOBAL_GENERATOR = threading.RLock()
 
@@ -21,6 +23,8 @@ def seeded(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
         seed: at least 0.
         devices: CUDA devices whose generators are seeded too.
     """
+    import torch
+
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed)
         yield

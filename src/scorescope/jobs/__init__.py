@@ -1,7 +1,14 @@
 """What people run: the demo, one model under the microscope, the training of a network."""
 
-from scorescope.jobs.explain import Explain
-from scorescope.jobs.train import Train
-from scorescope.jobs.transition import Transition
+from typing import TYPE_CHECKING
+
+from scorescope.foundation.lazy import offered
+
+if TYPE_CHECKING:
+    from scorescope.jobs.explain import Explain
+    from scorescope.jobs.train import Train
+    from scorescope.jobs.transition import Transition
+else:
+    __getattr__, __dir__ = offered(__name__)
 
 __all__ = ["Explain", "Train", "Transition"]

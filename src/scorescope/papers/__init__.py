@@ -1,5 +1,12 @@
 """The figures of the papers: each a client of what is below."""
 
-from scorescope.papers import kadkhodaie2024, niedoba2025, vastola2025
+from typing import TYPE_CHECKING
+
+from scorescope.foundation.lazy import offered
+
+if TYPE_CHECKING:
+    from scorescope.papers import kadkhodaie2024, niedoba2025, vastola2025
+else:
+    __getattr__, __dir__ = offered(__name__)
 
 __all__ = ["kadkhodaie2024", "niedoba2025", "vastola2025"]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from scorescope.foundation import UserError
-from scorescope.foundation.registry import unknown_name
+from scorescope.foundation.names import unknown_name
 from scorescope.probes.features import FeatureSpace, PixelFeatures, function_features
 from scorescope.probes.features_embedded import EmbeddedFeatures
 from scorescope.probes.features_torchscript import (

@@ -6,14 +6,16 @@ import json
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import pydantic
 
 from scorescope.foundation import Registry, UserError
-from scorescope.foundation.registry import unknown_name
-from scorescope.study.results import Results
-from scorescope.study.workspace import Workspace
+from scorescope.foundation.names import check_setting, unknown_name
+
+if TYPE_CHECKING:
+    from scorescope.study.results import Results
+    from scorescope.study.workspace import Workspace
 
 C = TypeVar("C", bound=pydantic.BaseModel)
 S = TypeVar("S", bound="type[Study[Any]]")
@@ -66,17 +68,16 @@ class Study(ABC, Generic[C]):
             raise UserError(unknown_name(f"preset of {cls.name}", preset, list(cls.presets)))
         values = _merged(_merged(_group_defaults(cls.Config), cls.presets[preset]), settings)
         for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals:
-                raise UserError(f"a setting is written KEY=VALUE, not {override!r}")
-            values = _merged(values, _nested(key.strip(), _parsed(cls.Config, key.strip(), text.strip())))
+            known = setting_names(cls.Config)
+            key, text = check_setting(override, list(known))
+            values = _merged(values, _nested(key, _parsed(key, text, known[key])))
         try:
             return typing.cast("C", cls.Config.model_validate(values))
         except pydantic.ValidationError as error:
             raise UserError(_one_line(error, cls)) from error
 
 
-studies: Registry[type[Study[Any]]] = Registry("study")
+studies: Registry[type[Study[Any]]] = Registry("study", "studies")
 """All studies by name."""
 
 
@@ -113,14 +114,8 @@ def _group_defaults(config: type[pydantic.BaseModel]) -> dict[str, Any]:
     return {name: value.model_dump(exclude_unset=True) for name, value in groups.items()}
 
 
-def _parsed(config: type[pydantic.BaseModel], key: str, text: str) -> Any:
+def _parsed(key: str, text: str, annotation: Any) -> Any:
     """A value as pydantic takes it: lists and objects from JSON or commas, everything else as text."""
-    known = setting_names(config)
-    if key not in known:
-        inside = [name for name in known if name.startswith(key + ".")]
-        if inside:
-            raise UserError(f"{key!r} is a group of settings: set one of {', '.join(inside)}")
-        raise UserError(unknown_name("setting", key, list(known)))
     if text == "null":
         return None
     if text[:1] in ("[", "{"):
@@ -128,7 +123,7 @@ def _parsed(config: type[pydantic.BaseModel], key: str, text: str) -> Any:
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"setting {key}={text} is not valid JSON ({error})") from error
-    kinds = (known[key], *typing.get_args(known[key]))
+    kinds = (annotation, *typing.get_args(annotation))
     if any(typing.get_origin(kind) in (list, tuple, set) or kind in (list, tuple) for kind in kinds):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

@@ -9,8 +9,10 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "numpy", "numba", "scipy", "pandas", "scikit-learn", "scikit-image", "faiss-cpu", "matplotlib")
 GIB = 2**30
@@ -22,6 +24,8 @@ def environment(device: torch.device | str = "cpu") -> dict[str, str]:
     Args:
         device: where the networks ran.
     """
+    import torch
+
     found = {
         "scorescope": version_of_package(),
         "Python": platform.python_version(),
@@ -49,6 +53,8 @@ def version_of_package() -> str:
 
 def device_name(device: torch.device | str) -> str:
     """The device as a reader knows it: "cpu", or the model of the accelerator."""
+    import torch
+
     device = torch.device(device)
     if device.type == "cuda" and torch.cuda.is_available():
         return f"{device} ({torch.cuda.get_device_name(device)})"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from scorescope.study.results import Results
+if TYPE_CHECKING:
+    from scorescope.study.results import Results
 
 
 @dataclass

@@ -13,14 +13,16 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from scorescope.foundation import UserError, new_file
 from scorescope.foundation.files import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[Any]
 
@@ -104,6 +106,8 @@ def read_frame(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
 
     Raises UserError if it is missing or does not have these columns.
     """
+    import pandas as pd
+
     try:
         # Read as text first: Python's conversion of each number gives back the very one that was written.
         texts = pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -22,20 +22,17 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pydantic
-import torch
 
 from scorescope.data import cache_folder
 from scorescope.foundation import UserError, new_folder
+from scorescope.foundation.devices import available_device
 from scorescope.foundation.files import write_text
 from scorescope.foundation.processes import by_first, from_all, process_count
-from scorescope.study.environment import environment
 from scorescope.study.progress import Progress
-from scorescope.study.results import Results
 from scorescope.study.storage import (
     frame_dtypes,
     read_arrays,
@@ -46,6 +43,13 @@ from scorescope.study.storage import (
     write_frame,
     write_strict_json,
 )
+
+if TYPE_CHECKING:
+    import torch
+
+    from scorescope.study.results import Results
+
+__all__ = ["Workspace", "available_device", "check_unfinished", "first_difference", "open_run"]
 
 CONFIG_FILE, LOCK_FILE, FINISHED_FILE = "config.json", ".lock", ".finished"
 TAG = "$kind"
@@ -125,6 +129,8 @@ class Workspace:
 
     def store(self, results: Results) -> None:
         """Write results into the run folder, with this run's settings, timings and environment."""
+        from scorescope.study.environment import environment
+
         results.config = self.config
         results.timings = {**self.timings, **results.timings}
         results.environment = {**environment(self.device), **_processes(), **results.environment}
@@ -187,19 +193,6 @@ def open_run(
         yield Workspace(folder, chosen_device, shared, study, settings)
 
 
-def available_device(name: torch.device | str) -> torch.device:
-    """The device called `name`. Raises UserError if there is no such device here, or no device is called that."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device).add(1).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"the device {str(name)!r} cannot be used ({reason}): choose another with --device, such as cpu"
-        ) from error
-    return device
-
-
 def first_difference(before: Any, now: Any, name: str = "") -> str:
     """The first setting in which two configs differ, as "steps was 100 and is now 200"; empty if there is none."""
     if isinstance(before, dict) and isinstance(now, dict):
@@ -213,18 +206,19 @@ def first_difference(before: Any, now: Any, name: str = "") -> str:
     return f"{name} was {json.dumps(before, ensure_ascii=False)} and is now {json.dumps(now, ensure_ascii=False)}"
 
 
-def _refuse_foreign(folder: Path) -> None:
+def check_unfinished(folder: Path) -> None:
+    """Raise UserError if a run cannot be made in `folder`, or gone on with: it is something else, or finished."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: choose another run folder with --out")
     # A lock alone is what a run leaves that was killed at once; other programs leave files of that name too.
     others = [path for path in folder.iterdir() if path.name != LOCK_FILE] if folder.is_dir() else []
     if others and not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder} exists and is not a run folder: choose another with --out")
+    if (folder / FINISHED_FILE).exists():
+        raise UserError(f"{folder} already holds a finished run: choose another folder with --out, or delete it first")
 
 
 def _check_resumable(folder: Path, record: dict[str, Any]) -> None:
-    if (folder / FINISHED_FILE).exists():
-        raise UserError(f"{folder} already holds a finished run: choose another folder with --out, or delete it first")
     before = read_json(folder / CONFIG_FILE)
     if not isinstance(before, dict) or set(before) != set(record):
         raise UserError(f"{folder} exists and is not a run folder: choose another with --out")
@@ -239,10 +233,11 @@ def _check_resumable(folder: Path, record: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _owned(folder: Path, record: dict[str, Any]) -> Iterator[None]:
     """Lock a run folder that is new or can be gone on with; if the run is refused at once, leave what was there before."""
-    _refuse_foreign(folder)
+    check_unfinished(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     with _locked(folder):
         try:
+            check_unfinished(folder)  # once more: another process may have been in it until now
             if (folder / CONFIG_FILE).exists():
                 _check_resumable(folder, record)
             else:
@@ -294,6 +289,8 @@ class _Writer:
         self.frames = 0
 
     def encoded(self, value: Any) -> Any:
+        import pandas as pd
+
         if isinstance(value, np.ndarray):
             name = f"array{len(self.arrays)}"
             self.arrays[name] = value

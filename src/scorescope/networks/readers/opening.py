@@ -13,9 +13,7 @@ The first bytes decide, never the file's name. Whose state dictionary it is, and
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +50,11 @@ from scorescope.networks.readers.state_dict import (
 from scorescope.networks.readers.torch_archive import is_archive
 from scorescope.networks.readers.use import said_use
 from scorescope.networks.readers.weight_sets import is_averaged_name
+from scorescope.networks.readers.words import ACCEPTED, check_there
 from scorescope.networks.registry import architectures
 
 RUN_NETWORK = "network"
 PICKLE, LONGEST_HEADER = 0x80, 100_000_000
-ACCEPTED = "accepted are a scorescope folder, an EDM .pkl, a .pt, .pth or .safetensors state dict, and a local diffusers folder"
 CORRECT = f"name the right network with --arch, and its arguments with --arch-arg NAME=VALUE {IN_A_STUDY}"
 MOST_STEPS = 100_000
 
@@ -129,8 +127,7 @@ def open_checkpoint(
     try:
         if path.is_dir():
             return _open_folder(path, architecture, given)
-        if not path.exists():
-            raise UserError(_no_such_path(path))
+        check_there(path)
         return _open_file(path, architecture, given, sides)
     except UserError as error:
         said = str(error)
@@ -334,23 +331,3 @@ def _origin(
     parts = [f"{path}: {what}; {channels}×{height}×{width} images, {used}"]
     parts += [f"read: {', '.join(read)}"] * bool(read) + [f"assumed: {'; '.join(assumed)}"] * bool(assumed)
     return "; ".join([*parts, note] if note else parts) + "."
-
-
-def _no_such_path(path: Path) -> str:
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) and not path.parent.exists():
-        return f"there is no such checkpoint, and names on a hub are not looked up: download {path} first, and give its folder"
-    return f"there is no such checkpoint: check the path; {ACCEPTED}"
-
-
-def arguments_from(words: Sequence[str]) -> dict[str, Any]:
-    """Arguments from ``NAME=VALUE`` words, values as JSON or else as they stand. Raises UserError for another form."""
-    arguments = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise UserError(f"an argument of the architecture is written NAME=VALUE, not {word!r}")
-        try:
-            arguments[name] = json.loads(text)
-        except ValueError:
-            arguments[name] = text
-    return arguments
