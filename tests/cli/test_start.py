@@ -1,7 +1,6 @@
 """What a command imports before it does anything: modules are counted, because seconds depend on the machine."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -15,58 +14,45 @@ HEAVY = {
     *("accelerate", "safetensors", "faiss", "jinja2", "pywt", "diffusers", "PIL"),
 }
 LISTING = """
-import json, sys
+import contextlib, io, json, os, sys
+from pathlib import Path
 from scorescope.cli.main import main
-try:
-    main(sys.argv[1:])
-except SystemExit as left:
-    print("\\x00" + json.dumps([left.code, sorted(sys.modules)]))
+
+for words in json.load(sys.stdin):
+    before, said = set(sys.modules), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            main(words)
+        except SystemExit as left:
+            code = left.code
+    new = {name.partition(".")[0] for name in set(sys.modules) - before}
+    print(json.dumps({"code": code, "said": said.getvalue(), "modules": sorted(new), "left": sorted(os.listdir())}))
 """
 
 
-def heavy_modules(*words):
-    """Exit code of a command, what it said, and which of the heavy packages it imported."""
+def in_turn(folder, commands):
+    """What commands do in one new process: exit code, what they say, and which heavy packages they are the first to import."""
     done = subprocess.run(
-        [sys.executable, "-c", LISTING, *map(str, words)], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", LISTING],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
     )
-    said, _, record = done.stdout.partition("\x00")
-    code, modules = json.loads(record)
-    return code, said + done.stderr, sorted(HEAVY & {name.partition(".")[0] for name in modules})
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("start") / "store"
-    with writing_store(path) as writer:
-        writer.append(np.zeros((3, 1, 8, 8), dtype=np.uint8))
-        writer.provenance = Provenance(source="zeros", colour="grey")
-    return path
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return {
+        tuple(words): one | {"heavy": sorted(HEAVY & set(one["modules"]))}
+        for words, one in zip(commands, found, strict=True)
+    }
 
 
 COMMANDS = ["demo", "explain", "reproduce", "train", "sample", "denoise", "restore", "list", "data"]
 
 
-@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS), ["data", "info"], ["data", "import"]])
-def test_help_imports_nothing_heavy(words):
-    code, said, heavy = heavy_modules(*words, "--help")
-    assert (code, heavy) == (0, [])
-    assert "Usage" in said
-
-
-@pytest.mark.parametrize("kind", ["denoisers", "networks", "preconditionings", "data", "studies"])
-def test_lists_import_nothing_heavy(kind):
-    code, said, heavy = heavy_modules("list", kind)
-    assert (code, heavy) == (0, [])
-    assert said.count("\n") > 5
-
-
-def test_a_store_is_looked_at_without_anything_heavy(store):
-    code, said, heavy = heavy_modules("data", "info", store)
-    assert (code, heavy) == (0, [])
-    assert "zeros" in said
-
-
-MODEL = ["--model", "there.pt", "--data", "digits"]
+HELP = [["--help"], *([name, "--help"] for name in COMMANDS), ["data", "info", "--help"], ["data", "import", "--help"]]
+LISTS = [["list", kind] for kind in ("denoisers", "networks", "preconditionings", "data", "studies")]
+LOOKS = [["data", "info", "store"], ["data", "verify", "store"]]
 REFUSED = {
     "explain --model nowhere --data digits": "no such checkpoint",
     "explain --model there.pt --data digit": "did you mean 'digits'",
@@ -106,20 +92,35 @@ REFUSED = {
 }
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """All of these commands, in a folder with a store and a file."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "there.pt").write_bytes(b"")
+    with writing_store(folder / "store") as writer:
+        writer.append(np.zeros((3, 1, 8, 8), dtype=np.uint8))
+        writer.provenance = Provenance(source="zeros", colour="grey")
+    return in_turn(folder, [*HELP, *LISTS, *LOOKS, *(command.split() for command in REFUSED)])
+
+
+@pytest.mark.parametrize("words", [*HELP, *LISTS, *LOOKS], ids=" ".join)
+def test_help_lists_and_a_look_at_a_store_import_nothing_heavy(done, words):
+    found = done[tuple(words)]
+    assert (found["code"], found["heavy"]) == (0, [])
+    assert ("Usage" if words in HELP else "zeros" if words == LOOKS[0] else "") in found["said"]
+
+
 @pytest.mark.parametrize("command", REFUSED)
-def test_what_is_wrong_is_refused_before_anything_heavy_is_imported(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "there.pt").write_bytes(b"")
-    code, said, heavy = heavy_modules(*command.split())
-    assert code == 2
-    assert said.count("\n") == 1
-    assert REFUSED[command] in said
-    assert heavy == ([] if not command.startswith("data import") else ["PIL"])
-    assert [path.name for path in tmp_path.iterdir()] == ["there.pt"]
+def test_what_is_wrong_is_refused_before_anything_heavy_is_imported(done, command):
+    found = done[tuple(command.split())]
+    assert found["code"] == 2
+    assert found["said"].count("\n") == 1
+    assert REFUSED[command] in found["said"]
+    assert found["heavy"] == (["PIL"] if command.startswith("data import") else [])
+    assert found["left"] == ["store", "there.pt"]
 
 
 def test_the_package_itself_imports_nothing():
     code = "import sys, scorescope; print(sorted(name for name in sys.modules if name.startswith('scorescope')))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "torch" not in said
-    assert "scorescope.app" not in said
+    assert said.strip() == "['scorescope']"
