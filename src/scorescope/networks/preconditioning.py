@@ -74,7 +74,7 @@ class Preconditioning(pydantic.BaseModel, ABC):
             ) from error
 
 
-preconditionings: Registry[type[Preconditioning]] = Registry("preconditioning")
+preconditionings: Registry[type[Preconditioning]] = Registry("preconditioning", "preconditionings")
 
 P = TypeVar("P", bound=type[Preconditioning])
 
