@@ -68,16 +68,15 @@ class Timing:
 def measure(target: Path) -> None:
     """Be one process of a job: time all cases together with the others."""
     torch.set_num_threads(1)
-    job = launch.meet()
-    job.join()
+    launch.join()
     found: dict[str, Timing] = {}
     for name, task in cases().items():
         together = [timed(task) for _ in range(RUNS + 1)][1:]
         apart = [timed(task, alone=True) for _ in range(RUNS)]
         found[name] = Timing(*map(min, zip(*together, strict=True)), min(apart)[0])
-    if job.first:
+    if not launch.is_silent():
         target.write_text(json.dumps({name: asdict(timing) for name, timing in found.items()}), encoding="utf-8")
-    job.exit(job.leave(0, None).code)
+    launch.leave(0)
 
 
 def timed(task: Callable[[], object], alone: bool = False) -> tuple[float, float]:

@@ -146,7 +146,7 @@ def agreements(folder: Path) -> Found:
     share_folder(own, count - 1)
     seen["shared"] = (own / "weights").read_bytes()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        command_line._called(["list", "studies"], index == 0)
+        command_line._run(["list", "studies"], debug=False, first=index == 0)
     seen["listed"] = "main/explain" in said.getvalue()
     return {name: [one[name] for one in from_all(seen)] for name in seen}
 
@@ -184,17 +184,16 @@ def _refusing(folder: Path) -> None:
 
 def take_part(target: Path) -> None:
     """One process of the job."""
-    job = launch.meet()
-    job.join()
+    launch.join()
     found = {"denoised": denoised(), "described": described(), "moments": moments()}
     copies = [float(np.abs(copy - own).max()) for own in found["denoised"].values() for copy in gather(own)]
     found["agreements"] = agreements(target.parent) | {"largest difference between processes": max(copies)}
     found["cells"] = cells(target.parent)
     if process_count() == 2:
         found["training"] = training(target.parent)
-    if job.first:
+    if not launch.is_silent():
         torch.save(found, target)
-    job.exit(job.leave(0, None).code)
+    launch.leave(0)
 
 
 def start(processes: int, target: Path) -> None:

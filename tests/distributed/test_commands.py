@@ -31,8 +31,8 @@ def test_a_death_is_named_and_a_rerun_goes_on_to_what_one_process_finds(single, 
     died = torchrun(2, words, environment | {"DYING": "1"})
     assert died.returncode != 0
     assert died.stdout == ""
-    (line,) = own_lines(died.stderr)
-    assert re.match(r"scorescope: process 1 of 2 \(host \S+, pid \d+\) died without a word", line)
+    assert own_lines(died.stderr) == ["scorescope: ended by the launcher; the same command goes on where it was"]
+    assert re.search(r"rank +: 1 .*\n *exitcode +: -9", died.stderr)  # torchrun's report
 
     run = tmp_path / "runs" / "run"
     finished = {path.parent.name: path.read_bytes() for path in run.glob("cells/*/value.json")}
@@ -73,4 +73,23 @@ def test_a_refusal_is_one_line_and_leaves_nothing(tmp_path):
     assert done.stdout == ""
     (line,) = own_lines(done.stderr)
     assert line.startswith("scorescope: N = 5000 asked for")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "code"),
+    [("REFUSING", "the disk of this host is full", 2), ("FAILING", "ZeroDivisionError: a bug", 1)],
+)
+def test_a_process_that_fails_alone_gives_its_name_and_the_launcher_its_reason(tmp_path, how, said, code):
+    words = ["--denoiser", "dying", "--plugin", here("dying.py"), "--data", "digits", "--sigma", 1, "--count", 2]
+    done = torchrun(2, ["-m", "scorescope", "denoise", *words, "--out", tmp_path / "x.png"], {how: "1"})
+    assert done.returncode != 0
+    assert done.stdout == ""
+    named = [line for line in own_lines(done.stderr) if "process 1 of 2" in line]
+    assert len(named) == 1
+    assert re.match(rf"scorescope: process 1 of 2 \(host \S+, pid \d+\): {said}", named[0])
+    assert "process 0" not in "".join(own_lines(done.stderr))
+    report = done.stderr[done.stderr.index("Root Cause") :]
+    assert re.search(rf"rank +: 1 .*\n *exitcode +: {code}", report)
+    assert said in report
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """What a launcher says in the environment, and which network leads to another host."""
 
 import os
+import signal
 
 import pytest
 
@@ -29,10 +30,23 @@ def test_only_the_first_of_several_processes_speaks(monkeypatch, names):
 
 def test_one_process_of_a_launcher_is_on_its_own(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
-    job = launch.meet()
-    job.join()
-    assert job.first
-    assert job.leave(2, "a sentence") == launch.Ending(2, "a sentence")
+    launch.join()
+    assert launch.recorded(lambda: 3) == 3
+    assert launch.may_speak(first_hand=False)
+    assert launch.own_name() == ""
+
+
+def test_a_process_of_a_job_speaks_unless_it_is_told_to_end_first(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(launch, "GRACE", 0.2)
+    assert launch.may_speak(first_hand=True)
+    with launch.ended_in_order():
+        assert launch.may_speak(first_hand=False)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert not launch.may_speak(first_hand=False)
+    assert launch.own_name().startswith("process 0 of 2 (host ")
 
 
 def test_numbers_that_are_none_are_refused(monkeypatch, capsys):

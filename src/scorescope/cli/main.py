@@ -14,7 +14,6 @@ from scorescope.cli import data, denoising, listing, studies
 from scorescope.cli.options import with_groups
 from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_space
-from scorescope.foundation.launch import Abandoned, Job, Terminated
 
 INTERRUPTED, TERMINATED = 130, 143
 ALONE_BY_MISTAKE = (
@@ -53,51 +52,51 @@ app.add_typer(data.app, name="data")
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0, 2 for wrong input, 130 when interrupted, 1 for a bug.
 
-    ``--debug``, anywhere, shows the traceback. Under a launcher all processes run the command together; the first one
-    writes and prints, and a failure of any ends all with one line.
+    ``--debug``, anywhere, shows the traceback. Under a launcher all processes run the command together, the first one
+    writes and prints, and a failure is told once.
     """
     arguments = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in arguments
     try:
-        if launch.is_alone_by_mistake():
-            print(f"scorescope: {ALONE_BY_MISTAKE}", file=sys.stderr)
-        job = launch.meet()
+        silent = launch.is_silent()
     except UserError as error:
         print(f"scorescope: {_sentence(error)}", file=sys.stderr)
         sys.exit(2)
-    except Abandoned:
-        print(f"scorescope: {launch.ENDED_BY_LAUNCHER}", file=sys.stderr)
-        sys.exit(TERMINATED)
-    silenced = contextlib.nullcontext() if job.first else contextlib.redirect_stdout(io.StringIO())
+    if launch.is_alone_by_mistake():
+        print(f"scorescope: {ALONE_BY_MISTAKE}", file=sys.stderr)
+    silenced = contextlib.redirect_stdout(io.StringIO()) if silent else contextlib.nullcontext()
     with silenced, launch.ended_in_order():
-        code = _run(job, [word for word in arguments if word != "--debug"], debug)
-    job.exit(code)
+        code = _run([word for word in arguments if word != "--debug"], debug, not silent)
+    launch.leave(code)
 
 
-def _run(job: Job, arguments: list[str], debug: bool) -> int:
+def _run(arguments: list[str], debug: bool, first: bool) -> int:
+    """Carry out a command in this process, and say in one line what ended it early; its exit code."""
+    line: str | None
     try:
-        job.join()
-        code = _called(arguments, job.first)
+        return launch.recorded(lambda: _called(arguments, first)) or 0
     except KeyboardInterrupt:
-        ending = job.leave(INTERRUPTED, f"interrupted; the same command {_next(arguments)}")
-    except Terminated:
-        ending = job.leave(TERMINATED, f"terminated; the same command {_next(arguments)}")
-    except Abandoned:
-        ending = job.leave(TERMINATED, launch.ENDED_BY_LAUNCHER, maybe_another=True)
+        code, line = INTERRUPTED, f"interrupted; the same command {_next(arguments)}" if first else None
+    except launch.Terminated:
+        code, line = TERMINATED, _told_to_end(arguments) if first else None
     except Exception as error:
-        said = _sentence(error)
-        if said is not None:
-            ending = job.leave(2, said)
+        sentence = _sentence(error)
+        code = 1 if sentence is None else 2
+        if launch.may_speak(first_hand=sentence is not None):
+            if debug or sentence is None:
+                traceback.print_exception(error)
+            line = sentence or " ".join(f"{type(error).__name__}: {error}".split())
+            line = line if first and sentence else launch.own_name() + line
         else:
-            bug = " ".join(f"{type(error).__name__}: {error}".split())
-            ending = job.leave(1, bug, maybe_another=True)
-        if debug or (said is None and ending.own):
-            traceback.print_exception(error)
-    else:
-        ending = job.leave(code, None)
-    if ending.line:
-        print(f"scorescope: {ending.line}", file=sys.stderr)
-    return ending.code
+            line = _told_to_end(arguments) if first else None
+    if line is not None:
+        print(f"scorescope: {line}", file=sys.stderr)
+    return code
+
+
+def _told_to_end(arguments: list[str]) -> str:
+    by = "ended by the launcher" if launch.is_launched() else "terminated"
+    return f"{by}; the same command {_next(arguments)}"
 
 
 def _next(arguments: list[str]) -> str:
@@ -106,7 +105,8 @@ def _next(arguments: list[str]) -> str:
 
 
 def _called(arguments: list[str], first: bool) -> int:
-    """Carry out a command, as the first process or another; its exit code."""
+    """Join the other processes, if there are any, and carry out a command; its exit code."""
+    launch.join()
     if arguments[:1] not in ALONE:
         code = app(arguments, standalone_mode=False)
     elif first:

@@ -1,7 +1,10 @@
-"""One job of several processes: join the process group that a launcher prepared, and leave it, with one voice.
+"""One job of several processes: join the process group that a launcher prepared, and leave it with as few words as one.
 
 ``torchrun`` and ``accelerate launch`` start the same command several times and say in the environment who is who; so
 does ``mpirun``, which accelerate uses on CPUs. Tensors on the CPU travel by gloo, those on a GPU by NCCL.
+
+Who watches whom is the launcher's business: torchrun's agent on each host ends its processes when one of them fails, and
+its report names that one. PyTorch's `record` tells it why.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -17,19 +19,17 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TypeVar
 
 from scorescope.foundation.errors import UserError
-from scorescope.foundation.lifeline import Address, LifeLine, Member
 
-# A process may train for days while the others wait; one that dies is noticed at once, whatever this is.
+T = TypeVar("T")
+# A process may train for days while the others wait.
 PATIENCE = datetime.timedelta(days=7)
-MEETING = datetime.timedelta(minutes=10)
-ENDED_BY_LAUNCHER = "ended by the launcher; the same command goes on where it was"
+# Seconds until a process that may not be the first to fail speaks: by then the launcher has ended it, if it is not.
+GRACE = 5.0
 # An address kept for documentation: the way to it is the way to any other host.
 ANYWHERE = "192.0.2.1"
 SIOCGIFADDR = 0x8915  # of <linux/sockios.h>
@@ -41,27 +41,8 @@ _MPI = {
 }
 
 
-class Abandoned(BaseException):
-    """Raised in the main thread when the job has ended elsewhere; not an error of this process."""
-
-
 class Terminated(BaseException):
-    """Raised in the main thread of a process on its own that is told to end, so that it tidies up as after Ctrl-C."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a process ends.
-
-    Attributes:
-        code: exit code.
-        line: what it prints, if it is the one to speak.
-        own: whether the failure was its own.
-    """
-
-    code: int
-    line: str | None = None
-    own: bool = True
+    """Raised in the main thread of a process that is told to end, so that it tidies up as after Ctrl-C."""
 
 
 def is_launched() -> bool:
@@ -79,111 +60,81 @@ def is_silent() -> bool:
     return is_launched() and _number("RANK", 0) > 0
 
 
-class Job:
-    """This process's part in a job; made by `meet`.
+def join() -> None:
+    """Join the process group, once, if a launcher started several processes. Raises UserError if it does not come about."""
+    if not is_launched():
+        return
+    import torch
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    for name in _MPI:  # PyTorch and accelerate read torchrun's names
+        os.environ.setdefault(name, str(_number(name, 0)))
+    local, locals_ = _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
+    devices = torch.cuda.device_count()
+    if devices:
+        torch.cuda.set_device(local % devices)
+    # NCCL wants a device for every process; gloo takes tensors of a shared one as well.
+    backend = "cpu:gloo,cuda:nccl" if 0 < locals_ <= devices else "gloo"
+    _choose_interface()
+    try:
+        dist.init_process_group(backend, timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"the processes of this job do not reach one another ({reason}): see docs/scaling.md"
+        ) from error
+
+
+def recorded(task: Callable[[], T]) -> T | None:
+    """What ``task()`` returns; if it fails in a job, the launcher learns why, and says it in its report."""
+    if not is_launched():
+        return task()
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    return record(task)()
+
+
+def may_speak(*, first_hand: bool) -> bool:
+    """Whether this process is one to say how it ended; in a job it waits, as the launcher ends who is not the first to fail.
 
     Args:
-        lifeline: None for a process on its own.
-        store: where the processes met, PyTorch's.
+        first_hand: whether the cause is surely its own, and not maybe a connection that another process has dropped.
     """
-
-    def __init__(self, lifeline: LifeLine | None = None, store: Any = None) -> None:
-        self.lifeline = lifeline
-        self._store = store
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes and prints."""
-        return self.lifeline is None or self.lifeline.rank == 0
-
-    def join(self) -> None:
-        """Join the process group. Raises UserError if it does not come about."""
-        if self.lifeline is None:
-            return
-        import torch
-        import torch.distributed as dist
-
-        local, locals_ = _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
-        devices = torch.cuda.device_count()
-        if devices:
-            torch.cuda.set_device(local % devices)
-        # NCCL wants a device for every process; gloo takes tensors of a shared one as well.
-        backend = "cpu:gloo,cuda:nccl" if 0 < locals_ <= devices else "gloo"
-        _choose_interface()
-        rank, count = self.lifeline.rank, len(self.lifeline.members)
-        try:
-            dist.init_process_group(backend, store=self._store, rank=rank, world_size=count, timeout=PATIENCE)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(_unreached(error)) from error
-
-    def leave(self, code: int, said: str | None, *, maybe_another: bool = False) -> Ending:
-        """End this process's part.
-
-        Args:
-            code: exit code.
-            said: what went wrong, in one line; None if nothing did.
-            maybe_another: whether the cause may be another process that failed, as with a broken connection.
-
-        Returns:
-            What to print, and how to exit; the failure of another process overrules.
-        """
-        if self.lifeline is None:
-            return Ending(code, said)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if said is None:
-            import torch.distributed as dist
-
-            self.lifeline.close()
-            if dist.is_initialized():
-                dist.destroy_process_group()
-            return Ending(code)
-        loss = self.lifeline.news() if maybe_another else None
-        loss = loss or self.lifeline.report(said, code)
-        self.lifeline.close()
-        own = loss.rank == self.lifeline.rank
-        line = said if own or said == loss.said else self.lifeline.words(loss)
-        _record(self.lifeline.words(loss))
-        return Ending(code if own else loss.code, line if self.lifeline.speaks(loss) else None, own)
-
-    def exit(self, code: int) -> None:
-        """Leave the interpreter; a job that failed does not wait for threads that are still computing."""
-        if self.lifeline is not None and self.lifeline.loss is not None:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        sys.exit(code)
-
-
-def meet() -> Job:
-    """Find the other processes, if a launcher started several; every one of them calls this once, and then `Job.join`.
-
-    Raises UserError if the others cannot be reached.
-    """
-    if not is_launched():
-        return Job()
-    from torch.distributed.rendezvous import rendezvous
-
-    _adopt_mpi()
+    if not is_launched() or (first_hand and not is_silent()):
+        return True
     try:
-        store, rank, count = next(rendezvous("env://", timeout=MEETING))
-        own = Member(rank, socket.gethostname(), _number("GROUP_RANK", 0), os.getpid())
-        store.set(f"scorescope/member/{rank}", json.dumps(asdict(own)))
-        members = [Member(**json.loads(store.get(f"scorescope/member/{other}"))) for other in range(count)]
-        lifeline = LifeLine(members, rank)
-        signal.signal(signal.SIGTERM, _abandon)
-        if rank == 0:
-            store.set("scorescope/lifeline", json.dumps(asdict(lifeline.listen())))
-        else:
-            lifeline.connect(os.environ["MASTER_ADDR"], Address(**json.loads(store.get("scorescope/lifeline"))))
-        return Job(lifeline, store)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(_unreached(error)) from error
+        time.sleep(GRACE)
+    except Terminated:
+        return False
+    return True
+
+
+def own_name() -> str:
+    """In a job, "process 1 of 4 (host alpha, pid 3742): "; nothing for a process on its own."""
+    if not is_launched():
+        return ""
+    where = f"host {socket.gethostname()}, pid {os.getpid()}"
+    return f"process {_number('RANK', 0)} of {_number('WORLD_SIZE', 1)} ({where}): "
+
+
+def leave(code: int) -> None:
+    """Leave the interpreter; a process of a job that failed does not wait for threads that are still computing."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized() and code == 0:
+        dist.destroy_process_group()
+    if is_launched() and code != 0:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Raise `Terminated` in the block at the first SIGTERM or SIGHUP; a launched process has its own way, see `meet`."""
-    if is_launched() or threading.current_thread() is not threading.main_thread():
+    """Raise `Terminated` in the block at the first SIGTERM or SIGHUP."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     # What is ignored, as by nohup, stays ignored.
@@ -197,9 +148,10 @@ def ended_in_order() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _unreached(error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return f"the processes of this job do not reach one another ({reason}): see docs/scaling.md"
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise Terminated
 
 
 def _choose_interface() -> None:
@@ -231,26 +183,6 @@ def _interfaces(address: str) -> list[str]:
     return found
 
 
-def _record(line: str) -> None:
-    """Have torchrun's own report, which comes last on the terminal, say the same."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file:
-        message = {"message": line, "extraInfo": {"py_callstack": line, "timestamp": str(int(time.time()))}}
-        with contextlib.suppress(OSError):
-            Path(file).write_text(json.dumps({"message": message}), encoding="utf-8")
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    for number in _ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    raise Terminated
-
-
-def _abandon(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Abandoned
-
-
 def _number(name: str, default: int) -> int:
     """A launcher's number from the environment, MPI's where it has its own name for it. Raises UserError for other text."""
     for candidate in (name, *_MPI.get(name, ())):
@@ -262,9 +194,3 @@ def _number(name: str, default: int) -> int:
                 )
             return int(text)
     return default
-
-
-def _adopt_mpi() -> None:
-    """PyTorch and accelerate read torchrun's names."""
-    for name in _MPI:
-        os.environ.setdefault(name, str(_number(name, 0)))
