@@ -47,10 +47,11 @@ def in_turn(folder, commands):
     }
 
 
+DATA = ["import", "info", "verify", "duplicates"]
 COMMANDS = ["demo", "explain", "reproduce", "train", "sample", "denoise", "restore", "list", "data"]
 
 
-HELP = [["--help"], *([name, "--help"] for name in COMMANDS), ["data", "info", "--help"], ["data", "import", "--help"]]
+HELP = [["--help"], *([name, "--help"] for name in COMMANDS), *(["data", name, "--help"] for name in DATA)]
 LISTS = [["list", kind] for kind in ("denoisers", "networks", "preconditionings", "data", "studies")]
 LOOKS = [["data", "info", "store"], ["data", "verify", "store"]]
 REFUSED = {
@@ -88,6 +89,8 @@ REFUSED = {
     "list denoiser": "did you mean 'denoisers'",
     "data info nowhere": "no store at nowhere",
     "data verify nowhere": "no store at nowhere",
+    "data duplicates digist": "did you mean 'digits'",
+    "data duplicates store --against nowhere": "no store at nowhere",
     "data import nowhere --out x": "nothing at nowhere",
 }
 

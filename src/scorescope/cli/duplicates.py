@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from scorescope.cli.options import AsJson
 from scorescope.foundation.progress import showing_progress
 
 
@@ -23,9 +24,12 @@ def duplicates(
     mirrored: Annotated[bool, typer.Option("--mirrored", help="Mirror images count as well.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Store to make, without the duplicates.")] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", help="PNG to make, with the groups.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the name of every image.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find images that are in a store more than once, byte for byte or nearly, or also in another store."""
+    from scorescope.app.checks import check_data
+
+    check_data(data, against)
     from scorescope.app.duplicates import duplicates as find
 
     with showing_progress():
