@@ -11,6 +11,8 @@ from scorescope.foundation.catalogue import listed
 from scorescope.foundation.errors import UserError
 from scorescope.foundation.names import unknown_name
 
+__all__ = ["Registry", "unknown_name"]
+
 T = TypeVar("T")
 
 
