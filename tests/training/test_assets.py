@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from scorescope.data import load_images
 from scorescope.data.fashion_mnist import DEBIAN_FOLDER
 from scorescope.denoisers import NetworkDenoiser
-from scorescope.lenses.measurements import chosen
+from scorescope.lenses.subject import chosen
 from scorescope.networks import load_network
 from scorescope.probes.errors import denoising_psnr, input_psnr
 from scorescope.training import Selection

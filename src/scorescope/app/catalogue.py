@@ -20,6 +20,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "networks": {"what": "description", "denoises by": "preconditioning", "source": "source"},
     "preconditionings": {"what": "description", "the network is told": "told"},
     "data": {"what": "description", "licence": "licence"},
+    "lenses": {"asks": "asks", "needs": "needs"},
     "studies": {"asks": "asks", "presets": "presets"},
 }
 NETWORK = {"name": "network:PATH", "explains a network as": "itself", "source": "yours", "needs": "a checkpoint"}
@@ -47,6 +48,7 @@ def registered() -> dict[str, Rows]:
         "networks": _networks(),
         "preconditionings": _preconditionings(),
         "data": _data(),
+        "lenses": _lenses(),
         "studies": _studies(),
     }
 
@@ -99,6 +101,21 @@ def _data() -> Rows:
         name: {"module": builtin.__name__, "description": entry.description, "licence": entry.licence}
         for name, entry in builtin_datasets.items()
     }
+
+
+def _lenses() -> Rows:
+    from scorescope.lenses import lenses
+    from scorescope.lenses.base import PAGE
+
+    found = {
+        name: {
+            "module": entry.__module__,
+            "asks": entry.question,
+            "needs": ", ".join(["a model and its training images", *entry.needs]),
+        }
+        for name, entry in lenses.items()
+    }
+    return {name: found[name] for name in sorted(found, key=PAGE.index)}
 
 
 def _studies() -> Rows:

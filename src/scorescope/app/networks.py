@@ -17,7 +17,9 @@ from scorescope.app.plugins import load_plugins
 from scorescope.data import load_images
 from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError, track
-from scorescope.lenses.measurements import MeasurementConfig, draw_samples, mean_intensity
+from scorescope.lenses.drawing import draw_samples
+from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.subject import mean_intensity
 from scorescope.noise import add_noise, check_sigmas
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.errors import psnr, squared_error

@@ -21,7 +21,7 @@ from scorescope.data import ImageSet, load_images
 from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
-from scorescope.lenses.measurements import mean_intensity
+from scorescope.lenses.subject import mean_intensity
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.errors import psnr, squared_error
 from scorescope.sampling import (

@@ -134,10 +134,14 @@ def explain(
     *,
     held_out: str | None = None,
     others: Sequence[Path] = (),
+    lens: str | None = None,
     out: Path | None = None,
     **running: Any,
 ) -> FinishedRun:
-    """The main job on a user's model and its training images. Arguments and errors as `reproduce` has them."""
+    """The main job on a user's model and its training images. Arguments and errors as `reproduce` has them.
+
+    `lens` holds names of lenses with commas between them; None for all.
+    """
     for other in others:
         check_there(other)
     check_data(data, held_out)
@@ -150,6 +154,8 @@ def explain(
         "data": data,
         "held_out": held_out,
     }
+    if lens is not None:
+        chosen["lenses"] = [name.strip() for name in lens.split(",") if name.strip()]
     folder = out or Path("runs") / f"explain-{model.path.name}"
     return reproduce("main/explain", out=folder, **running, **chosen)
 

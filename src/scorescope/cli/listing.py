@@ -17,7 +17,7 @@ def show(
     kind: Annotated[str, typer.Argument(help=", ".join(COLUMNS))],
     as_json: AsJson = False,
 ) -> None:
-    """List the denoisers, networks, preconditionings, data sets or studies that there are."""
+    """List the denoisers, networks, preconditionings, data sets, lenses or studies that there are."""
     if kind not in COLUMNS:
         raise UserError(unknown_name("list", kind, list(COLUMNS)))
     rows = catalogue(kind)

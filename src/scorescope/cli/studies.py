@@ -36,6 +36,9 @@ def explain(
     other: Annotated[
         list[Path] | None, typer.Option(help="checkpoint trained on another draw of the data, such as a disjoint half")
     ] = None,
+    lens: Annotated[
+        str | None, typer.Option(help="names from scorescope list lenses, with commas between them; all by default")
+    ] = None,
     out: Out = None,
     run: Running,
 ) -> None:
@@ -45,7 +48,7 @@ def explain(
 
     choice = ModelChoice.of(model, about.arch, about.arch_arg, about.class_label, about.weights)
     with showing_progress():
-        done = runs.explain(choice, data, held_out=held_out, others=other or [], out=out, **run.said())
+        done = runs.explain(choice, data, held_out=held_out, others=other or [], lens=lens, out=out, **run.said())
     done.show(run.as_json)
 
 

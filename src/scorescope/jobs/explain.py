@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pydantic
 
 from scorescope.data import DataSplit, ImageSet, load_images
-from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
+from scorescope.denoisers import NetworkDenoiser, denoisers
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.lenses import sections
-from scorescope.lenses.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
+from scorescope.foundation.registry import unknown_name
+from scorescope.lenses import LensSettings, Subject, lenses, look
+from scorescope.lenses.deviations import best_mechanism
 from scorescope.lenses.methods import measurement_methods
 from scorescope.networks import open_checkpoint
-from scorescope.papers.kadkhodaie2024.explained import add_shrinkage
-from scorescope.papers.niedoba2025.explained import add_locality
-from scorescope.papers.niedoba2025.samples import add_sample_sheet
-from scorescope.papers.vastola2025.explained import add_variance
 from scorescope.posterior.processes import check_same_images
 from scorescope.study.base import Study, study
 from scorescope.study.provenance import own_training_images
-from scorescope.study.results import Results, Verdict
+from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
-Look = Literal["locality", "shrinkage", "variance"]
+CLOSER: Mapping[str, tuple[str, ...]] = {
+    "locality": ("locality", "samples"),
+    "shrinkage": ("shrinkage",),
+    "variance": ("variance",),
+}
+"""What an older setting named, in names of lenses."""
 
 
 class ExplainConfig(pydantic.BaseModel):
@@ -41,8 +43,8 @@ class ExplainConfig(pydantic.BaseModel):
         data: the images it was trained on: a store, or the name of a built-in data set.
         held_out: images that it was not trained on; the data set's own test images by default, if it has any.
         measurement: how much is measured.
-        mechanisms: names of the denoisers that are compared; all that are not costly by default.
-        closer: which of the rival explanations are looked at more closely, with their paper's own measurements.
+        mechanisms: names of the denoisers that are compared; all that take these images by default.
+        lenses: names in `scorescope list lenses`; all by default.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -54,26 +56,22 @@ class ExplainConfig(pydantic.BaseModel):
     class_label: int | None = None
     data: str = ""
     held_out: str | None = None
-    measurement: MeasurementConfig = MeasurementConfig()
+    measurement: LensSettings = LensSettings()
     mechanisms: tuple[str, ...] = ()
-    closer: tuple[Look, ...] = ("locality", "shrinkage", "variance")
+    lenses: tuple[str, ...] = ()
 
-
-def _locality(results: Results, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> None:
-    add_locality(results, subject, config, workspace)
-    add_sample_sheet(results, subject, config, workspace, sections.SAMPLES)
-
-
-def _shrinkage(results: Results, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> None:
-    images = subject.held_out or subject.first_training
-    add_shrinkage(results, subject.first, images, workspace, seed=config.seed)
-
-
-CLOSER: dict[Look, Callable[[Results, Subject, MeasurementConfig, Workspace], None]] = {
-    "locality": _locality,
-    "shrinkage": _shrinkage,
-    "variance": add_variance,
-}
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _closer(cls, values: Any) -> Any:
+        """`closer`, which named explanations to look at besides the verdict and the mechanisms, as names of lenses."""
+        if not isinstance(values, Mapping) or "closer" not in values:
+            return values
+        unknown = [look for look in values["closer"] if look not in CLOSER]
+        if unknown:
+            raise ValueError(unknown_name("setting closer", str(unknown[0]), list(CLOSER)))
+        chosen = [name for look in values["closer"] for name in CLOSER[look]]
+        kept = {key: value for key, value in values.items() if key != "closer"}
+        return {**kept, "lenses": ["memorization", "mechanisms", *chosen]}
 
 
 @study
@@ -95,11 +93,37 @@ class Explain(Study[ExplainConfig]):
                 "deviation_levels": 4,
                 "deviation_inputs": 4,
                 "example_levels": 2,
+                "everywhere_images": 100,
+                "stacked_images": 16,
+                "heatmap_images": 1,
+                "heatmap_pixels": 64,
+                "patch_inputs": 2,
+                "patch_sides": 4,
+                "spectrum_images": 1,
+                "spectrum_levels": 2,
+                "spectrum": {
+                    "eigenpairs": 12,
+                    "exact_up_to": 256,
+                    "tolerance": 0.1,
+                    "most_products": 24,
+                    "products": 12,
+                    "rotations": 10,
+                },
             }
         },
         "small": {},
         "paper": {
-            "measurement": {"samples": 1000, "psnr_images": 1000, "deviation_inputs": 100, "deviation_levels": 20}
+            "measurement": {
+                "samples": 1000,
+                "psnr_images": 1000,
+                "deviation_inputs": 100,
+                "deviation_levels": 20,
+                "everywhere_images": 1000,
+                "stacked_images": 128,
+                "heatmap_images": 10,
+                "patch_inputs": 16,
+                "spectrum_images": 10,
+            }
         },
     }
 
@@ -111,6 +135,10 @@ class Explain(Study[ExplainConfig]):
         if config.held_out is not None:
             images = DataSplit(images.train, load_images(config.held_out).train)
         check_same_images(images.train)
+        for name in config.mechanisms:
+            denoisers[name]
+        for name in config.lenses:
+            lenses[name]
         names = ["network", *(f"other {index}" for index in range(1, len(config.others) + 1))]
         models = [
             _model(path, name, config, images, workspace)
@@ -121,37 +149,23 @@ class Explain(Study[ExplainConfig]):
             networks={name: model.network for name, model in zip(names, models, strict=True)},
             training={name: model.training for name, model in zip(names, models, strict=True)},
             held_out=images.test,
-            optimal=OptimalDenoiser(own),
-            mechanisms=mechanisms_of(own, config.mechanisms),
+            names=config.mechanisms,
         )
-        measured = measure("the model", subject, config.measurement, workspace)
-        results = self._results(config, DataSplit(own, images.test), measured, models[0].provenance)
-        results.methods["Model"] = models[0].origin
-        for name, model in list(zip(names, models, strict=True))[1:]:
-            results.methods[name.capitalize()] = f"{model.origin} Its training images: {model.provenance}."
-        for look in config.closer:
-            CLOSER[look](results, subject, config.measurement, workspace)
-        return results
-
-    def _results(self, config: ExplainConfig, images: DataSplit, measured: Measured, provenance: str) -> Results:
-        verdict = measured.evidence.verdict()
         results = Results(study=self.name, title=self.title)
-        results.headline = f"The model {_said(verdict)}; {sections.best_mechanism(measured)}."
-        results.verdicts.append(Verdict(measured.label, verdict, sections.reason(measured)))
-        sections.psnr(results, [measured])
-        sections.samples(results, [measured])
-        sections.similarities(results, [measured])
-        sections.deviation(results, [measured])
-        sections.explained(results, [measured])
-        sections.examples(results, [measured])
-        sections.evidence_table(results, [measured])
-        sections.mechanism_claims(results, measured)
+        chosen = [entry for name, entry in lenses.items() if name in (config.lenses or lenses)]
+        found = {entry.name: look(entry(), results, subject, config.measurement, workspace) for entry in chosen}
+        results.headline = _headline(results, found)
         held_out = f"{images.test.name}, {images.test.stored} images" if images.test is not None else "none"
-        results.methods |= {
-            "Training images": f"{images.train.stored} images of {images.train.name}, shape {images.train.image_shape};"
-            f" {provenance}.",
+        results.methods = {
+            "Training images": f"{own.stored} images of {own.name}, shape {own.image_shape}; {models[0].provenance}.",
             "Held-out images": f"{held_out}.",
+            "Model": models[0].origin,
+            **{
+                name.capitalize(): f"{model.origin} Its training images: {model.provenance}."
+                for name, model in list(zip(names, models, strict=True))[1:]
+            },
             **measurement_methods(config.measurement),
+            **results.methods,
         }
         return results
 
@@ -172,6 +186,18 @@ def _model(path: str, name: str, config: ExplainConfig, images: DataSplit, works
     _check_fit(network, images, path)
     training, provenance = own_training_images(opened.config.training, images.train)
     return _Model(network, training, opened.origin, provenance)
+
+
+def _headline(results: Results, found: Mapping[str, Any]) -> str:
+    """The verdict and the best mechanism, as far as they were looked at, else what the lenses say."""
+    parts = []
+    if found.get("memorization") is not None:
+        parts.append(f"The model {_said(results.verdicts[0].state)}")
+    if found.get("mechanisms") is not None:
+        parts.append(best_mechanism(found["mechanisms"].deviations["forward"]))
+    if parts:
+        return f"{parts[0][0].upper()}{'; '.join(parts)[1:]}."
+    return " ".join(f"{glance.number} {glance.sentence}" for glance in results.glances)
 
 
 def _said(verdict: str) -> str:

@@ -18,7 +18,7 @@ from scorescope.foundation import UserError
 from scorescope.foundation.launch import is_launched
 from scorescope.foundation.processes import from_all
 from scorescope.jobs.training_progress import Watch, training_curves
-from scorescope.lenses import sections
+from scorescope.lenses.drawing import full_contrast
 from scorescope.networks import NetworkConfig, architectures, load_network
 from scorescope.study import pictures
 from scorescope.study.base import Study, study
@@ -149,7 +149,7 @@ class Train(Study[TrainConfig]):
             "Samples of the trained network",
             "Drawn from noise with the averaged weights, shown at full contrast.",
             "Samples",
-            pictures.strip(sections.full_contrast(drawn)),
+            pictures.strip(full_contrast(drawn)),
         )
         results.methods |= {
             "Data": f"{images.stored} images of {images.name}, shape {images.image_shape}.",

@@ -13,8 +13,9 @@ from torch import nn
 from scorescope.data import ImageSet
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
-from scorescope.lenses import sections
-from scorescope.lenses.measurements import MeasurementConfig, chosen, draw_samples, mean_intensity
+from scorescope.lenses.drawing import draw_samples, full_contrast
+from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.subject import chosen, mean_intensity
 from scorescope.networks import NetworkConfig, preconditioning_from
 from scorescope.probes.errors import denoising_psnr
 from scorescope.study import charts, palette, pictures
@@ -153,4 +154,4 @@ def _contrasted(images: Pictures) -> Pictures:
     """At full contrast, but for images that hold no numbers."""
     if not np.isfinite(images).all():
         return images
-    return np.asarray(sections.full_contrast(images), dtype=np.float32)
+    return np.asarray(full_contrast(images), dtype=np.float32)

@@ -14,13 +14,15 @@ import pydantic
 
 from scorescope.data import DataSplit, load_images
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import OptimalDenoiser
-from scorescope.lenses import sections
-from scorescope.lenses.measurements import Measured, MeasurementConfig, Subject, measure, mechanisms_of
+from scorescope.lenses import deviations, memorization
+from scorescope.lenses.deviations import Measured, measure
+from scorescope.lenses.growing import transition_claims
 from scorescope.lenses.methods import measurement_methods, training_method
+from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.subject import Subject
 from scorescope.posterior.processes import check_same_images
 from scorescope.study.base import Study, study
-from scorescope.study.pairs import NETWORKS, Sizes, check_sizes, choose_pair, train_pair
+from scorescope.study.pairs import Sizes, check_sizes, choose_pair, train_pair
 from scorescope.study.results import Results, Verdict
 from scorescope.study.workspace import Workspace
 from scorescope.training import TrainingConfig
@@ -95,13 +97,11 @@ class Transition(Study[TransitionConfig]):
 
     def _measure(self, config: TransitionConfig, images: DataSplit, size: int, workspace: Workspace) -> Measured:
         pair = choose_pair(images.train, size, config.seed)
-        first = pair.training[NETWORKS[0]]
         subject = Subject(
             networks=train_pair(pair, config.width, config.training, workspace),
             training=pair.training,
             held_out=images.test,
-            optimal=OptimalDenoiser(first),
-            mechanisms=mechanisms_of(first, config.mechanisms),
+            names=config.mechanisms,
         )
         return measure(f"N = {size}", subject, config.measurement, workspace)
 
@@ -109,16 +109,16 @@ class Transition(Study[TransitionConfig]):
         results = Results(study=self.name, title=self.title)
         results.headline = _headline(measured, images.train)
         for one in measured:
-            results.verdicts.append(Verdict(one.label, one.evidence.verdict(), sections.reason(one)))
-        sections.psnr(results, measured)
-        sections.samples(results, measured)
-        sections.similarities(results, measured)
-        sections.deviation(results, measured)
-        sections.explained(results, measured)
-        sections.examples(results, [measured[-1], measured[0]] if len(measured) > 1 else measured)
-        sections.evidence_table(results, measured)
-        sections.transition_claims(results, measured)
-        sections.mechanism_claims(results, measured[-1])
+            results.verdicts.append(Verdict(one.label, one.evidence.verdict(), memorization.reason(one)))
+        memorization.psnr(results, measured)
+        memorization.samples(results, measured)
+        memorization.similarities(results, measured)
+        deviations.show_deviation(results, measured)
+        deviations.show_explained(results, measured)
+        deviations.show_examples(results, [measured[-1], measured[0]] if len(measured) > 1 else measured)
+        memorization.evidence_table(results, measured)
+        transition_claims(results, measured)
+        deviations.mechanism_claims(results, measured[-1].label, measured[-1].deviations)
         results.methods |= _methods(config, images)
         return results
 
@@ -135,7 +135,8 @@ def _headline(measured: list[Measured], images: ImageSet) -> str:
     if not parts:
         return f"On {images.name} no size is clearly memorization or generalization: see the evidence."
     sentence = "; ".join(parts)
-    return f"{sentence[0].upper()}{sentence[1:]}. At {measured[-1].label}, {sections.best_mechanism(measured[-1])}."
+    best = deviations.best_mechanism(measured[-1].deviations["forward"])
+    return f"{sentence[0].upper()}{sentence[1:]}. At {measured[-1].label}, {best}."
 
 
 def _methods(config: TransitionConfig, images: DataSplit) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorescope.lenses.measurements import MeasurementConfig
+from scorescope.lenses.settings import MeasurementConfig
 from scorescope.probes.memorization import RULE
 from scorescope.training import TrainingConfig
 

@@ -21,6 +21,7 @@ from PIL import Image
 from scorescope.foundation import UserError, new_file
 from scorescope.study import charts
 from scorescope.study.claims import Claim
+from scorescope.study.glances import Glance
 from scorescope.study.pictures import Layout, Sheet, optimised_png
 from scorescope.study.storage import (
     frame_dtypes,
@@ -71,6 +72,7 @@ class Exhibit:
         suffix: ``.svg`` or ``.png``.
         data: the file's bytes.
         layout: where the tiles lie, if it is a sheet.
+        folded: whether the page shows its title alone until a reader opens it.
     """
 
     key: str
@@ -82,10 +84,12 @@ class Exhibit:
     suffix: str
     data: bytes
     layout: Layout | None = None
+    folded: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the file."""
-        record = {name: getattr(self, name) for name in ("key", "title", "caption", "section", "kind", "alt", "suffix")}
+        names = ("key", "title", "caption", "section", "kind", "alt", "suffix", "folded")
+        record = {name: getattr(self, name) for name in names}
         return record | {"layout": self.layout and self.layout.model_dump(mode="json")}
 
 
@@ -99,6 +103,7 @@ class Table:
         caption: one sentence.
         formats: column -> format of its numbers (".2f"); others are shown with four significant digits.
         units: column -> unit.
+        section: heading under which it stands, folded; empty for the tables at the end of the page.
     """
 
     frame: pd.DataFrame
@@ -106,6 +111,7 @@ class Table:
     caption: str = ""
     formats: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    section: str = ""
 
     def __post_init__(self) -> None:
         unknown = [name for name in (*self.formats, *self.units) if name not in self.frame.columns]
@@ -121,6 +127,7 @@ class Table:
             "caption": self.caption,
             "formats": dict(self.formats),
             "units": dict(self.units),
+            "section": self.section,
             "columns": frame_dtypes(self.frame),
         }
 
@@ -136,7 +143,10 @@ class Results:
         headline: the verdict, in one or two sentences.
         paper: where the question comes from; may be empty.
         verdicts: what was decided about each case, in order.
+        glances: what the sections say, each in a number and a sentence, for the top of the page.
         introductions: section -> one or two sentences that open it.
+        opened: sections in the order in which they stand, before those that only figures name.
+        not_measured: section -> why it, or a part of it, could not be measured, in a sentence.
         figures: in order; see `add_chart`, `add_sheet`, `add_file`.
         tables: by name; see `add_table`.
         arrays: by name, any numeric dtype.
@@ -153,7 +163,10 @@ class Results:
     question: str = ""
     paper: str = ""
     verdicts: list[Verdict] = field(default_factory=list)
+    glances: list[Glance] = field(default_factory=list)
     introductions: dict[str, str] = field(default_factory=dict)
+    opened: list[str] = field(default_factory=list)
+    not_measured: dict[str, str] = field(default_factory=dict)
     figures: list[Exhibit] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
     arrays: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -165,8 +178,8 @@ class Results:
 
     @property
     def sections(self) -> dict[str, list[Exhibit]]:
-        """Section -> its figures, in order of first appearance."""
-        found: dict[str, list[Exhibit]] = {}
+        """Section -> its figures: those opened first, the others in order of first appearance."""
+        found: dict[str, list[Exhibit]] = {name: [] for name in self.opened}
         for exhibit in self.figures:
             found.setdefault(exhibit.section, []).append(exhibit)
         return found
@@ -175,7 +188,28 @@ class Results:
         """Append what was decided about a case. Raises ValueError if `state` is none of `STATES`."""
         self.verdicts.append(Verdict(label, state, explanation))
 
-    def add_chart(self, key: str, title: str, caption: str, section: str, figure: Figure, *, alt: str = "") -> None:
+    def add_glance(self, section: str, number: str, sentence: str, figure: Figure) -> None:
+        """Append what a section says, for the top of the page.
+
+        Args:
+            section: its heading.
+            number: the number that says most, with its unit.
+            sentence: what it means, as one sentence.
+            figure: made by `glances.small_chart`.
+        """
+        self.glances.append(Glance(section, number, sentence, charts.svg(figure).decode()))
+
+    def add_chart(
+        self,
+        key: str,
+        title: str,
+        caption: str,
+        section: str,
+        figure: Figure,
+        *,
+        alt: str = "",
+        folded: bool = False,
+    ) -> None:
         """Append a Matplotlib figure.
 
         Args:
@@ -185,15 +219,18 @@ class Results:
             section: heading under which it stands.
             figure: best made by `charts`.
             alt: what it shows, for who cannot see it; title and caption by default.
+            folded: whether the page shows its title alone until a reader opens it.
 
         Raises:
             ValueError: a key that is taken or has other letters.
         """
-        self._add(key, title, caption, section, alt, ".svg", charts.svg(figure))
+        self._add(key, title, caption, section, alt, ".svg", charts.svg(figure), folded=folded)
 
-    def add_sheet(self, key: str, title: str, caption: str, section: str, sheet: Sheet, *, alt: str = "") -> None:
+    def add_sheet(
+        self, key: str, title: str, caption: str, section: str, sheet: Sheet, *, alt: str = "", folded: bool = False
+    ) -> None:
         """Append a sheet of images, made by `pictures`. Arguments and errors as `add_chart` has them."""
-        self._add(key, title, caption, section, alt, ".png", sheet.png(), sheet.layout)
+        self._add(key, title, caption, section, alt, ".png", sheet.png(), sheet.layout, folded)
 
     def add_file(self, key: str, title: str, caption: str, section: str, file: Path, *, alt: str = "") -> None:
         """Append a PNG or an SVG file. Arguments and errors as `add_chart` has them; ValueError for other files."""
@@ -215,13 +252,14 @@ class Results:
         suffix: str,
         data: bytes,
         layout: Layout | None = None,
+        folded: bool = False,
     ) -> None:
         _check_name(key, "figure")
         if any(exhibit.key == key for exhibit in self.figures):
             raise ValueError(f"there is a figure {key!r} already")
         kind: Literal["chart", "pictures"] = "chart" if suffix == ".svg" else "pictures"
         self.figures.append(
-            Exhibit(key, title, caption, section, kind, alt or f"{title}. {caption}", suffix, data, layout)
+            Exhibit(key, title, caption, section, kind, alt or f"{title}. {caption}", suffix, data, layout, folded)
         )
 
     def add_table(
@@ -233,6 +271,7 @@ class Results:
         *,
         formats: Mapping[str, str] | None = None,
         units: Mapping[str, str] | None = None,
+        section: str = "",
     ) -> None:
         """Append a table; its index is not kept.
 
@@ -243,6 +282,7 @@ class Results:
             frame: the columns.
             formats: column -> format of its numbers (".2f"); others are shown with four significant digits.
             units: column -> unit.
+            section: heading under which it stands, folded; empty for the tables at the end of the page.
 
         Raises:
             ValueError: a name that is taken or has other letters; a format or unit for a column that is not there.
@@ -250,7 +290,7 @@ class Results:
         _check_name(name, "table")
         if name in self.tables:
             raise ValueError(f"there is a table {name!r} already")
-        self.tables[name] = Table(frame.reset_index(drop=True), title, caption, formats or {}, units or {})
+        self.tables[name] = Table(frame.reset_index(drop=True), title, caption, formats or {}, units or {}, section)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the contents of files, as ``results.json`` has it."""
@@ -263,7 +303,10 @@ class Results:
             "headline": self.headline,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "claims": [claim.to_json() for claim in self.claims],
+            "glances": [asdict(glance) for glance in self.glances],
             "introductions": self.introductions,
+            "opened": self.opened,
+            "not_measured": self.not_measured,
             "figures": [exhibit.to_json() for exhibit in self.figures],
             "tables": {name: table.to_json() for name, table in self.tables.items()},
             "arrays": {name: {"shape": array.shape, "dtype": str(array.dtype)} for name, array in self.arrays.items()},
@@ -328,6 +371,8 @@ class Results:
             figures.append(Exhibit(**{**entry, "layout": layout, "data": path.read_bytes()}))
         return cls(
             **{name: record[name] for name in plain},
+            **{name: record[name] for name in ("opened", "not_measured") if name in record},  # older folders lack them
+            glances=[Glance(**entry) for entry in record.get("glances", [])],
             verdicts=[Verdict(**entry) for entry in record["verdicts"]],
             claims=[Claim.from_json(entry) for entry in record["claims"]],
             figures=figures,

@@ -10,7 +10,7 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, WaveletDenoiser
 from scorescope.foundation import UserError
 from scorescope.networks import UNet
-from scorescope.papers.kadkhodaie2024.spectra import Spectrum, SpectrumSettings, spectra
+from scorescope.probes.spectra import Spectrum, SpectrumSettings, spectra
 from scorescope.study import Results, open_run, studies
 
 SETTINGS = SpectrumSettings(eigenpairs=12, rotations=4)

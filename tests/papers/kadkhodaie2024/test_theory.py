@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from scorescope import report
 from scorescope.denoisers import NetworkDenoiser
-from scorescope.lenses.measurements import Trained
+from scorescope.lenses.subject import Trained
 from scorescope.papers.kadkhodaie2024.theory import Theory, TheoryConfig, measure_theory, standard_errors_off
 
 

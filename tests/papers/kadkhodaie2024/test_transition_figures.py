@@ -11,7 +11,7 @@ from scorescope import report
 from scorescope.data import ImageSet, load_images
 from scorescope.data.store import Provenance, writing_store
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import Sampled
+from scorescope.lenses.memorization import Sampled
 from scorescope.papers.kadkhodaie2024 import trained as trained_module
 from scorescope.papers.kadkhodaie2024.fig1 import Fig1
 from scorescope.papers.kadkhodaie2024.fig2 import Fig2, similarities

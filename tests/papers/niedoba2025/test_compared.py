@@ -6,10 +6,10 @@ import torch
 
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
+from scorescope.lenses.inputs import HELD_OUT, TRAIN, forward, outputs, reverse
 from scorescope.networks import NetworkConfig, build_network, save_network
 from scorescope.papers.niedoba2025.compared import ComparedConfig, open_comparison, unique_names
-from scorescope.papers.niedoba2025.distances import angle, cosine, squared_difference
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, TRAIN, forward, outputs, reverse
+from scorescope.probes.distances import angle, cosine, squared_difference
 from scorescope.study.provenance import own_training_images
 from scorescope.study.workspace import open_run
 from scorescope.training import Selection

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from scorescope.lenses.inputs import TRAIN, forward
 from scorescope.papers.niedoba2025 import Fig2, fig2
 from scorescope.papers.niedoba2025.compared import open_comparison
-from scorescope.papers.niedoba2025.inputs import TRAIN, forward
 from scorescope.report import run_study
 from scorescope.study import open_run
 from scorescope.study.results import Results

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from scorescope.denoisers import GivenHeatmaps
+from scorescope.lenses.locality import heatmap_sheet
 from scorescope.papers.niedoba2025 import Fig3, fig3
-from scorescope.papers.niedoba2025.concentration import SHARES, concentration, sheet
+from scorescope.probes.concentration import SHARES, concentration
 from scorescope.report import run_study
 from scorescope.study.results import Results
 
@@ -50,7 +51,7 @@ def test_of_a_flat_square_half_its_area_holds_half():
     corner = found.sides[0, 0]
     assert corner.tolist() == [5, 5, 5]  # of 9 pixels inside the image the 4 nearest are less than half
     assert found.examples.shape == (4, 1, 9, 9)
-    assert sheet(found).tiles.shape[:2] == (4, 1)
+    assert heatmap_sheet(found).tiles.shape[:2] == (4, 1)
 
 
 def verdict(*sides, few=""):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from scorescope.lenses.patch_fits import PatchErrors
 from scorescope.papers.niedoba2025 import Fig4, fig4_page
-from scorescope.papers.niedoba2025.patch_fits import PatchErrors
 from scorescope.report import run_study
 from scorescope.study.results import Results
 

@@ -6,12 +6,12 @@ import torch
 
 from scorescope.denoisers import GaussianDenoiser, StoredHeatmaps
 from scorescope.foundation import UserError
+from scorescope.lenses.against import Against, classes_table, overall_table
+from scorescope.lenses.inputs import HELD_OUT, forward
+from scorescope.lenses.network_heatmaps import measured_heatmaps
+from scorescope.lenses.rivals import Builder
 from scorescope.papers.niedoba2025 import Fig7, fig7
-from scorescope.papers.niedoba2025.against import Against, classes_table, overall_table
 from scorescope.papers.niedoba2025.compared import open_comparison
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, forward
-from scorescope.papers.niedoba2025.mechanisms import Builder
-from scorescope.papers.niedoba2025.network_heatmaps import measured_heatmaps
 from scorescope.probes.sensitivity import sensitivity
 from scorescope.report import run_study
 from scorescope.study import open_run
@@ -72,7 +72,7 @@ def test_heatmaps_are_the_networks_own_and_measured_once(opened, monkeypatch):
     flex = Builder(comparison, comparison.config.mechanisms, workspace).of(one).denoisers["pspc-flex"]
     assert isinstance(flex.heatmaps, StoredHeatmaps)
     (sigma, *_) = flex.heatmaps.sigmas
-    monkeypatch.setattr("scorescope.papers.niedoba2025.network_heatmaps.sensitivity", None)
+    monkeypatch.setattr("scorescope.lenses.network_heatmaps.sensitivity", None)
     again = measured_heatmaps(one, flex.heatmaps.sigmas, 1, comparison.config.seed, workspace)
     assert np.array_equal(again.at(sigma), flex.heatmaps.at(sigma))
     assert again.at(sigma).shape == (8, 8, 8, 8)

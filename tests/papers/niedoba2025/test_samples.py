@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, OptimalDenoiser
+from scorescope.denoisers import GaussianDenoiser
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import MeasurementConfig, Subject
-from scorescope.networks import UNet
+from scorescope.lenses.drawing import guarded
+from scorescope.lenses.samples import sample_sheet
 from scorescope.papers.niedoba2025 import Fig9
 from scorescope.papers.niedoba2025.samples import (
     SampledConfig,
-    add_sample_sheet,
-    guarded,
     open_cast,
-    sample_sheet,
     samples_of,
     vectors_of_samples,
 )
@@ -135,20 +132,6 @@ def test_sheets_show_samples_and_neighbours():
     assert sheet.row_labels == ("network", "nearest to network", "optimal")
     assert sheet.tiles.shape[:2] == (3, 8)
     assert sheet.tiles[1].min() == 255
-
-
-def test_the_sheet_of_one_model(digits, tmp_path):
-    images = digits.subset(range(40))
-    network = NetworkDenoiser(UNet(blocks=1, width=4), "blind-residual", (1, 8, 8), (0.0, 2.0), name="mine")
-    subject = Subject(
-        {"mine": network}, {"mine": images}, None, OptimalDenoiser(images), {"gaussian": GaussianDenoiser(images)}
-    )
-    results = Results(study="test", title="test")
-    with open_run(tmp_path / "run", "test", {}) as workspace:
-        add_sample_sheet(results, subject, MeasurementConfig(flow_steps=4), workspace, "Samples")
-        assert workspace.done("sample sheet/gaussian")
-    assert results.figures[0].layout is not None
-    assert results.figures[0].layout.row_labels == ("network", "nearest to network", "optimal", "gaussian")
 
 
 def test_settings_have_limits():

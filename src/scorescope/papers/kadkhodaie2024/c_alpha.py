@@ -18,7 +18,7 @@ import torch
 
 from scorescope.data import DataSplit, load_images
 from scorescope.denoisers import NetworkDenoiser
-from scorescope.lenses.measurements import chosen
+from scorescope.lenses.subject import chosen
 from scorescope.papers.kadkhodaie2024.bases import as_pictures, basis_at
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
 from scorescope.probes.errors import denoising_psnr, forward_inputs

@@ -12,7 +12,8 @@ import pandas as pd
 import pydantic
 
 from scorescope.denoisers import denoisers
-from scorescope.lenses.measurements import Arrays, Trained, chosen, psnr_of_images
+from scorescope.lenses.memorization import Arrays, psnr_of_images
+from scorescope.lenses.subject import Trained, chosen
 from scorescope.papers.kadkhodaie2024.charts_transition import over_sizes, said
 from scorescope.papers.kadkhodaie2024.psnr_gaps import RULE, THRESHOLD, Gaps, level_curves, psnr_gaps
 from scorescope.papers.kadkhodaie2024.trained import (

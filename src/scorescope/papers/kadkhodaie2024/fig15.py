@@ -17,7 +17,7 @@ import pandas as pd
 import pydantic
 
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import psnr_of_images
+from scorescope.lenses.memorization import psnr_of_images
 from scorescope.papers.kadkhodaie2024.charts_transition import SIZE_LABEL
 from scorescope.papers.kadkhodaie2024.psnr_gaps import RULE, THRESHOLD, Gaps, psnr_gaps
 from scorescope.papers.kadkhodaie2024.trained import (

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scorescope.lenses import sections
-from scorescope.lenses.measurements import Sampled, sample_and_search
+from scorescope.lenses import memorization
+from scorescope.lenses.growing import sample_claims
+from scorescope.lenses.memorization import Sampled, sample_and_search
 from scorescope.lenses.methods import measurement_methods
 from scorescope.papers.kadkhodaie2024.charts_transition import over_sizes, said
 from scorescope.papers.kadkhodaie2024.trained import (
@@ -104,11 +105,11 @@ class Fig2(Study[Fig2Config]):
             f" {last.label} the similarity of a sample to the other network's goes from {first.agreement:.2f} to"
             f" {last.agreement:.2f}, that to its nearest training image from {first.nearest:.2f} to {last.nearest:.2f}."
         )
-        sections.samples(results, measured)
-        sections.similarities(results, measured)
+        memorization.samples(results, measured)
+        memorization.similarities(results, measured)
         _over_sizes(results, config, found)
         _tables(results, config, measured, found)
-        results.claims += sections.sample_claims(measured, config.untested)
+        results.claims += sample_claims(measured, config.untested)
         results.claims.append(_claim(found, last, config.untested))
         results.methods |= material.methods | training_methods(config) | measurement_methods(config.measurement)
         for unused in ("Inputs", "Verdict rule"):

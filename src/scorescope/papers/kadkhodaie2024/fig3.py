@@ -11,17 +11,26 @@ from scorescope.data import DataSplit, ImageSet, load_images
 from scorescope.denoisers import Denoiser, denoisers
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import chosen
+from scorescope.lenses.shrinkage import (
+    IMAGES_ENOUGH,
+    SIDE_ENOUGH,
+    arrays,
+    show_spectra,
+    spectrum_methods,
+    stored_spectra,
+)
+from scorescope.lenses.subject import chosen
+from scorescope.lenses.waves import claims, mean_ratio
 from scorescope.networks import open_checkpoint
-from scorescope.papers.kadkhodaie2024 import spectra_page as page
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
-from scorescope.papers.kadkhodaie2024.spectra import Spectrum, SpectrumSettings, spectra
+from scorescope.probes.spectra import Spectrum, SpectrumSettings
 from scorescope.study.base import Study, study
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
 NETWORK = "network:"
-TRAINED_ENOUGH, SIDE_ENOUGH, IMAGES_ENOUGH = 1000, 20, 2
+TRAINED_ENOUGH = 1000
+BASIS = "The basis in which it shrinks"
 PAPER = "Kadkhodaie, Guth, Simoncelli, Mallat, ICLR 2024, https://arxiv.org/abs/2310.02557, figure 3"
 
 
@@ -108,14 +117,7 @@ class Fig3(Study[Fig3Config]):
         training = images.train if config.size is None else _first(images.train, config.size)
         denoiser, said = subject(config, training, workspace)
         clean = chosen(images.test or training, config.images, config.seed + 1).to(workspace.device)
-        stored = workspace.computed(
-            "spectra",
-            lambda: [
-                [one.stored() for one in row]
-                for row in spectra(denoiser, clean, config.sigmas, config.spectrum, config.seed)
-            ],
-        )
-        found = [[Spectrum.restored(one) for one in row] for row in stored]
+        found = stored_spectra("spectra", denoiser, clean, config.sigmas, config.spectrum, config.seed, workspace)
         results = Results(study=self.name, title=self.title, question=self.question, paper=self.paper)
         fill(results, found, config.sigmas.index(config.shown_sigma), untested(config, images))
         results.methods |= _methods(config, images, training, said)
@@ -158,17 +160,11 @@ def fill(results: Results, found: list[list[Spectrum]], shown: int, why_untested
     results.headline = (
         f"At σ = {row[0].sigma:.2g} the denoiser keeps {trace:.0f} of {row[0].dimension} dimensions; its Jacobian's asymmetry"
         f" is {skew:.2f}, and its leading {row[0].kept} eigenvectors are"
-        f" {page.mean_ratio(row, 'concentration'):.1f} times as concentrated in one wave as random rotations of them."
+        f" {mean_ratio(row, 'concentration'):.1f} times as concentrated in one wave as random rotations of them."
     )
-    page.eigenvalues(results, found)
-    page.coefficients(results, row)
-    page.unexplained(results, row)
-    page.eigenvectors(results, row)
-    page.effective_dimension(results, found)
-    page.waves(results, found, row)
-    page.numbers(results, found)
-    page.claims(results, row, why_untested)
-    page.arrays(results, found)
+    show_spectra(results, found, row, BASIS)
+    claims(results, row, why_untested)
+    arrays(results, found)
     if not all(one.converged for line in found for one in line):
         results.methods["Not converged"] = "Some eigenpairs have larger residuals than were asked for."
 
@@ -188,19 +184,4 @@ def _methods(config: Fig3Config, images: DataSplit, training: ImageSet, said: st
         "Denoiser": said,
         **spectrum_methods(how),
         "Seed": f"{config.seed} for choices, noise, starts, signs and rotations.",
-    }
-
-
-def spectrum_methods(how: SpectrumSettings) -> dict[str, str]:
-    """How spectra are measured, for the foot of a page."""
-    differences = how.finite_differences
-    return {
-        "Jacobian": f"Exact, and decomposed in full, for images of up to {how.exact_up_to} values. For larger ones the leading"
-        f" {how.eigenpairs} eigenpairs of (J + Jᵀ)/2 by block Lanczos, residuals at most {how.tolerance:g}; trace by Hutch++"
-        f" with {how.products} products, asymmetry by {how.products // 2} random signs."
-        + (f" Not differentiable ones: central differences of step {differences:g}." if differences else ""),
-        "Coefficients": "Of brightness above black, x + 1, since a bias-free network maps black to black.",
-        "Harmonicity": "One wave: the disc of one period per image side in the cosine transform that holds most energy."
-        " Contours: where the structure tensor's root exceeds a third of its strongest. Control:"
-        f" {how.rotations} uniformly random rotations of the leading {how.eigenpairs} eigenvectors.",
     }

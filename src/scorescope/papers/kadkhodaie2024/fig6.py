@@ -14,7 +14,8 @@ import pydantic
 from scorescope.data import ImageSet
 from scorescope.data.resolution import at_side
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import Arrays, chosen
+from scorescope.lenses.memorization import Arrays
+from scorescope.lenses.subject import chosen
 from scorescope.papers.kadkhodaie2024.trained import (
     PAPER,
     Material,

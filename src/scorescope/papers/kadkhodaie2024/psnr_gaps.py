@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scorescope.lenses.measurements import Arrays
+from scorescope.lenses.memorization import Arrays
 from scorescope.probes.intervals import redrawn_weights
 from scorescope.probes.transition_size import TransitionSize, middle, transition_size
 from scorescope.study.pairs import NETWORKS

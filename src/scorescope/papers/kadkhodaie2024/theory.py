@@ -18,7 +18,8 @@ import pydantic
 import torch
 
 from scorescope.denoisers import Denoiser, GaussianDenoiser, OptimalDenoiser
-from scorescope.lenses.measurements import Arrays, Trained, chosen
+from scorescope.lenses.memorization import Arrays
+from scorescope.lenses.subject import Trained, chosen
 from scorescope.papers.kadkhodaie2024.trained import (
     PAPER,
     PUBLISHED,

@@ -20,8 +20,9 @@ from scorescope.data import ImageSet, IndexList, find_near_duplicates, load_imag
 from scorescope.data.resolution import at_side
 from scorescope.foundation import UserError
 from scorescope.foundation.processes import by_first
-from scorescope.lenses.measurements import MeasurementConfig, Trained
 from scorescope.lenses.methods import training_method
+from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.subject import Trained
 from scorescope.posterior.processes import check_same_images
 from scorescope.study.pairs import NETWORKS, Pair, Sizes, check_sizes, choose_pair, train_pair
 from scorescope.study.workspace import Workspace

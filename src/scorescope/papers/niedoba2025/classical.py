@@ -15,14 +15,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from scorescope.data.images import ImageSet, to_float
-from scorescope.papers.niedoba2025.deciding import decided, series_of
-from scorescope.papers.niedoba2025.distances import squared_difference
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, IN_WORDS, TRAIN, ForwardInputs, forward, outputs
+from scorescope.lenses.inputs import HELD_OUT, IN_WORDS, TRAIN, ForwardInputs, forward, outputs
 from scorescope.papers.niedoba2025.samples import Cast
+from scorescope.probes.distances import squared_difference
 from scorescope.probes.errors import RANGE
 from scorescope.probes.intervals import Estimate, mean_over_images
 from scorescope.study import charts, palette, pictures
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided, series_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 

@@ -8,23 +8,21 @@ is named, small ones are trained on the data and kept in the cache. Each network
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
 from scorescope.data import ImageSet, load_images
-from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
+from scorescope.denoisers import OptimalDenoiser
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
 from scorescope.foundation.processes import by_first
+from scorescope.lenses.comparison import Compared, Comparison, InputConfig
 from scorescope.networks import NetworkConfig, OpenedNetwork, architectures, classes_of, open_checkpoint
-from scorescope.noise import check_sigmas, edm_sigmas
 from scorescope.posterior.processes import check_same_images
 from scorescope.study.provenance import own_training_images
-from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 from scorescope.training import TrainingConfig, TrainingJob
 from scorescope.training.divided import train_divided
@@ -32,7 +30,6 @@ from scorescope.training.published import PUBLISHED
 from scorescope.training.usual import usual_training
 
 CHECKPOINT_FOLDER = "network"
-ENOUGH_INPUTS, ROUNDING = 16, 1e-9
 TINY_SETTINGS: Mapping[str, Any] = {
     "data": "digits",
     "levels": 9,
@@ -80,8 +77,8 @@ class OwnTraining(pydantic.BaseModel):
     seed: int = pydantic.Field(0, ge=0)
 
 
-class ComparedConfig(pydantic.BaseModel):
-    """What is compared, on which inputs.
+class ComparedConfig(InputConfig):
+    """What is compared, on which inputs; see `InputConfig` as well.
 
     Attributes:
         networks: paths of checkpoints; none: networks are trained as `training` says.
@@ -91,124 +88,15 @@ class ComparedConfig(pydantic.BaseModel):
         held_out: images that none was trained on; the data set's own test images by default, if it has any.
         flips: whether mirror images belong to the training images; by default as each checkpoint records, else not.
         training: of networks, where none is named.
-        sigmas: noise levels in units of [-1, 1]; by default `levels` of them from `sigma_max` to `sigma_min`.
-        levels: how many.
-        sigma_min: the lowest.
-        sigma_max: the highest.
-        inputs: noisy images a level, of each kind: forward from training images, from held-out ones, and reverse.
-        image_class: forward inputs are made from images of this class alone; None for all classes.
-        seed: of the images chosen and of all noise.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
     networks: tuple[str, ...] = ()
-    arguments: dict[str, dict[str, Any]] = {}
+    arguments: dict[str, dict[str, Any]] = pydantic.Field({})
     class_label: int | None = None
     data: str = "fashion-mnist"
     held_out: str | None = None
     flips: bool | None = None
     training: OwnTraining = OwnTraining()
-    sigmas: tuple[pydantic.PositiveFloat, ...] = ()
-    levels: int = pydantic.Field(18, ge=2)
-    sigma_min: pydantic.PositiveFloat = 0.002
-    sigma_max: pydantic.PositiveFloat = 80.0
-    inputs: int = pydantic.Field(16, ge=1)
-    image_class: int | None = None
-    seed: int = pydantic.Field(0, ge=0)
-
-    def noise_levels(self) -> list[float]:
-        """The noise levels, high to low. Raises UserError for levels that are not finite or named twice."""
-        if self.sigmas:
-            return [float(level) for level in check_sigmas(sorted(self.sigmas, reverse=True)).tolist()]
-        return [float(level) for level in self.spaced().tolist()]
-
-    def spaced(self) -> Any:
-        """The default levels: the EDM schedule."""
-        return edm_sigmas(self.levels, self.sigma_min, self.sigma_max)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One network with the images that it was trained on.
-
-    Attributes:
-        name: what charts and cells call it; no two have the same.
-        denoiser: it, on the run's device.
-        training: its training images, mirror images included where they belong to them.
-        training_key: equal for networks with equal training images.
-        optimal: the optimal denoiser of `training`.
-        said: what was opened or trained, and whose images it is compared with, in a sentence.
-    """
-
-    name: str
-    denoiser: NetworkDenoiser
-    training: ImageSet
-    training_key: str
-    optimal: OptimalDenoiser
-    said: str
-
-    def within(self, sigmas: Sequence[float]) -> list[int]:
-        """Places of the levels that it was trained on."""
-        low, high = self.denoiser.sigma_range
-        # a list of levels that ends where the training did may miss it by a rounding error
-        return [place for place, sigma in enumerate(sigmas) if low * (1 - ROUNDING) <= sigma <= high * (1 + ROUNDING)]
-
-    def warning(self, sigmas: list[float]) -> str:
-        """A sentence on the levels that it was not trained on; empty if there are none."""
-        outside = sorted(set(range(len(sigmas))) - set(self.within(sigmas)))
-        if not outside:
-            return ""
-        named = ", ".join(f"{sigmas[place]:.3g}" for place in outside[:6]) + (", …" if len(outside) > 6 else "")
-        low, high = self.denoiser.sigma_range
-        return (
-            f"{self.name} was trained on σ from {low:.3g} to {high:.3g}; {len(outside)} of the {len(sigmas)} levels lie"
-            f" outside ({named}): what it makes of them is no evidence, and no claim rests on it"
-        )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Networks, images and noise levels of a study.
-
-    Attributes:
-        networks: in the order of the settings.
-        held_out: images that none was trained on; None if there are none.
-        sigmas: noise levels, high to low.
-        config: the settings.
-    """
-
-    networks: tuple[Compared, ...]
-    held_out: ImageSet | None
-    sigmas: list[float]
-    config: ComparedConfig
-
-    def too_few(self) -> str:
-        """Why no claim is decided on these inputs; empty if they are enough."""
-        if self.config.inputs >= ENOUGH_INPUTS:
-            return ""
-        return f"{self.config.inputs} inputs a noise level; at least {ENOUGH_INPUTS} are asked for"
-
-    def describe(self, results: Results, section: str) -> None:
-        """Write into a page's methods what was compared, and warnings into the opening of one of its sections."""
-        warnings = [f"Warning: {text}." for one in self.networks if (text := one.warning(self.sigmas))]
-        if warnings:
-            before = results.introductions.get(section, "")
-            results.introductions[section] = " ".join(filter(None, [before, *warnings]))
-        results.methods["Networks"] = "\n\n".join(f"{one.name}: {one.said}" for one in self.networks)
-        held_out = "none" if self.held_out is None else f"{self.held_out.stored} images of {self.held_out.name}"
-        only = "" if self.config.image_class is None else f", all of class {self.config.image_class}"
-        results.methods["Inputs"] = (
-            f"{self.config.inputs} noisy images of each kind at every noise level{only}. Forward: an image plus noise, from"
-            f" training images and, apart from them, from images that were not trained on ({held_out}). Reverse: states of a"
-            " network's own flow (Heun's method on the same levels, as far as it was trained on them)."
-        )
-        results.methods["Intervals"] = (
-            "95 %, percentile bootstrap over images with 1,000 draws, the same images for all denoisers. They say how far"
-            " other images would change a number, not how far another training run would."
-        )
-        results.methods["Units"] = "Images in [−1, 1]; σ is the noise's standard deviation in that unit."
-        results.methods["Seed"] = f"{self.config.seed} for images and noise."
 
 
 def open_comparison(config: ComparedConfig, workspace: Workspace) -> Comparison:

@@ -17,23 +17,17 @@ import numpy.typing as npt
 import pandas as pd
 import pydantic
 
+from scorescope.lenses.comparison import Comparison
+from scorescope.lenses.inputs import HELD_OUT, IN_WORDS, TRAIN, forward, outputs
 from scorescope.noise import log_spaced_sigmas
-from scorescope.papers.niedoba2025.compared import (
-    PAPER,
-    PAPER_SETTINGS,
-    TINY_SETTINGS,
-    ComparedConfig,
-    Comparison,
-    open_comparison,
-)
-from scorescope.papers.niedoba2025.deciding import decided, series_of
-from scorescope.papers.niedoba2025.distances import angle, cosine, squared_difference
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, IN_WORDS, TRAIN, forward, outputs
+from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, ComparedConfig, open_comparison
 from scorescope.probes.attribution import NEGLIGIBLE_GAP
+from scorescope.probes.distances import angle, cosine, squared_difference
 from scorescope.probes.intervals import Estimate, mean_over_images
 from scorescope.study import charts, pictures
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided, series_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 

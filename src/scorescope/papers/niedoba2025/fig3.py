@@ -7,8 +7,6 @@ grows: that is what makes patches a candidate for what they compute.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,28 +14,19 @@ import numpy as np
 import pydantic
 from scipy.stats import spearmanr
 
-from scorescope.foundation import UserError
-from scorescope.papers.niedoba2025 import concentration as measures
-from scorescope.papers.niedoba2025.compared import (
-    PAPER,
-    PAPER_SETTINGS,
-    TINY_SETTINGS,
-    ComparedConfig,
-    Comparison,
-    open_comparison,
-)
-from scorescope.papers.niedoba2025.concentration import SHARES, Concentration
-from scorescope.papers.niedoba2025.deciding import decided, key_of
-from scorescope.papers.niedoba2025.network_heatmaps import measured_heatmaps
+from scorescope.lenses.comparison import Comparison
+from scorescope.lenses.locality import WIENER, concentrations, describe_heatmaps, show_concentration
+from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, ComparedConfig, open_comparison
+from scorescope.probes.concentration import SHARES, Concentration
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
 SOURCE = "niedoba2025, figure 3"
 SENSITIVITY = "Where the networks look"
 FEWEST_LEVELS, FEWEST_IMAGES = 6, 2
-WIENER = "gaussian"
 
 
 class Fig3Config(ComparedConfig):
@@ -69,36 +58,15 @@ class Fig3(Study[Fig3Config]):
     def run(self, config: Fig3Config, workspace: Workspace) -> Results:
         """See `Study.run`."""
         comparison = open_comparison(config, workspace)
-        found = measure(comparison, config.heatmap_images, workspace)
+        found = concentrations(comparison, config.heatmap_images, workspace)
         results = Results(study=self.name, title=self.title)
         results.headline = headline(found)
-        show(results, found, config.heatmap_images)
+        show_concentration(results, found, config.heatmap_images, SENSITIVITY)
         add_claims(results, found, too_few(comparison, config.heatmap_images))
         comparison.describe(results, SENSITIVITY)
         del results.methods["Inputs"], results.methods["Intervals"]
-        describe(results, config.heatmap_images)
+        describe_heatmaps(results, config.heatmap_images)
         return results
-
-
-def measure(comparison: Comparison, images: int, workspace: Workspace) -> list[Concentration]:
-    """Concentration of every network's heatmaps at the levels that it was trained on, and of the Wiener filter's."""
-    found = []
-    for one in comparison.networks:
-        sigmas = [comparison.sigmas[place] for place in one.within(comparison.sigmas)]
-        if sigmas:
-            heatmaps = measured_heatmaps(one, sigmas, images, comparison.config.seed, workspace)
-            size = one.denoiser.image_shape[1:]
-            compute = functools.partial(measures.concentration, one.name, heatmaps, sigmas, size)
-            found.append(_stored(f"concentration/{one.name}", compute, workspace))
-    training = comparison.networks[0].training
-    with contextlib.suppress(UserError):  # images too large for a covariance matrix: the page then says so
-        compute = functools.partial(measures.of_the_wiener_filter, training, comparison.sigmas)
-        found.append(_stored(f"concentration/{WIENER}", compute, workspace))
-    return found
-
-
-def _stored(cell: str, compute: Any, workspace: Workspace) -> Concentration:
-    return Concentration(**workspace.computed(cell, lambda: dict(vars(compute()))))
 
 
 def too_few(comparison: Comparison, images: int) -> str:
@@ -125,40 +93,6 @@ def headline(found: Sequence[Concentration]) -> str:
     )
 
 
-def show(results: Results, found: Sequence[Concentration], images: int) -> None:
-    """The curves, a sheet for every network, the table."""
-    wiener = (
-        "Dashed: the training set's Wiener filter, the best linear denoiser."
-        if any(one.name == WIENER for one in found)
-        else "The Wiener filter is left out: these images are too large for their covariance matrix."
-    )
-    results.add_chart(
-        "concentration",
-        "How far around a pixel the networks look",
-        "Side of the square around an output pixel that holds a share of its sensitivity, averaged over all output pixels"
-        f" (bands: the middle half of them). Heatmaps are averages over {images} noisy training images; of a square that"
-        f" goes past the border only what is inside counts. {wiener}",
-        SENSITIVITY,
-        measures.chart(found),
-    )
-    for one in found:
-        results.add_sheet(
-            f"heatmaps-{key_of(one.name)}",
-            f"Heatmaps of {one.name if one.name != WIENER else 'the Wiener filter'}",
-            "Sensitivity of one output pixel (row, column) to every input pixel, noise falling from left to right; square root,"
-            " each scaled to its own largest value.",
-            SENSITIVITY,
-            measures.sheet(one),
-        )
-    results.add_table(
-        "concentration",
-        "Sides of the squares",
-        "In pixels, averaged over all output pixels; of squares that go past the border only the inside counts.",
-        measures.table(found),
-        formats={f"{share:.0%}": ".1f" for share in SHARES},
-    )
-
-
 def add_claims(results: Results, found: Sequence[Concentration], few: str) -> None:
     """Sensitivity spreads as noise grows."""
     numbers = {}
@@ -179,14 +113,4 @@ def add_claims(results: Results, found: Sequence[Concentration], few: str) -> No
             few,
             f"no network was trained on {FEWEST_LEVELS} of the levels",
         )
-    )
-
-
-def describe(results: Results, images: int) -> None:
-    """How heatmaps were measured and where they are."""
-    results.methods["Heatmaps"] = (
-        f"Exact derivatives by batched vector-Jacobian products, absolute values summed over channels, averaged over {images}"
-        " noisy training images a level. They are kept in heatmaps/KEY/sigma=VALUE.npy in the cache of networks"
-        " ($SCORESCOPE_CACHE, else ~/.cache/scorescope), one file a noise level, float32 (H, W, H, W), output pixel first;"
-        " pspc-flex takes its masks from the same files, and StoredHeatmaps(folder) opens them."
     )

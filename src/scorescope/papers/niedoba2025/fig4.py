@@ -9,7 +9,7 @@ same with masks of its own heatmaps gives λ(σ). The paper's schedules stand be
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,23 +17,16 @@ import numpy.typing as npt
 import pydantic
 import torch
 
-from scorescope.denoisers import Denoiser, FlexPatchDenoiser, SquarePatchDenoiser
+from scorescope.denoisers import FlexPatchDenoiser, SquarePatchDenoiser
 from scorescope.foundation.progress import track
+from scorescope.lenses.comparison import Compared, Comparison
+from scorescope.lenses.inputs import HELD_OUT, TRAIN, Inputs, forward, outputs, reverse
+from scorescope.lenses.network_heatmaps import measured_heatmaps
+from scorescope.lenses.patch_fits import PatchErrors, side_errors
 from scorescope.papers.niedoba2025 import fig4_page
-from scorescope.papers.niedoba2025.compared import (
-    PAPER,
-    PAPER_SETTINGS,
-    TINY_SETTINGS,
-    Compared,
-    ComparedConfig,
-    Comparison,
-    open_comparison,
-)
-from scorescope.papers.niedoba2025.distances import squared_difference
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, TRAIN, Inputs, forward, outputs, reverse
-from scorescope.papers.niedoba2025.network_heatmaps import measured_heatmaps
-from scorescope.papers.niedoba2025.patch_fits import PatchErrors
-from scorescope.probes.patches import SHARES, all_sides, patch_errors, share_errors
+from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, ComparedConfig, open_comparison
+from scorescope.probes.distances import squared_difference
+from scorescope.probes.patches import SHARES, all_sides, share_errors
 from scorescope.study.base import Study, study
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
@@ -133,40 +126,6 @@ def measure(comparison: Comparison, config: Fig4Config, workspace: Workspace) ->
         )
         found.append(PatchErrors(**{**vars(measured), "fit": _fit(comparison, one, measured, config, workspace)}))
     return found
-
-
-def side_errors(
-    key: str,
-    one: Compared,
-    inputs: Inputs,
-    reference: Denoiser,
-    levels: Sequence[int],
-    sides: list[int],
-    workspace: Workspace,
-    most: int | None = None,
-) -> Floats:
-    """Errors of patches of every side, (S, B, K), one cell a level.
-
-    Args:
-        key: of the cells.
-        one: whose training images the patches come from.
-        inputs: noisy images.
-        reference: what makes the whole images whose patches are compared.
-        levels: places in the levels of `inputs`.
-        sides: K sides.
-        workspace: of the run.
-        most: of the images of a level only the first so many; None for all.
-    """
-
-    def at(level: int) -> Floats:
-        noisy, sigma = inputs.at(level)[:most], inputs.sigmas[level]
-        with torch.no_grad():
-            made = reference(noisy.to(workspace.device), sigma).cpu()
-        return patch_errors(one.training, noisy, sigma, made, sides)
-
-    levels = list(levels)
-    described = track(levels, f"patches of every side, {one.name}")
-    return np.stack([workspace.computed(f"{key}/{level}", functools.partial(at, level)) for level in described])
 
 
 def _share_errors(one: Compared, states: Inputs, config: Fig4Config, workspace: Workspace) -> Floats:

@@ -10,11 +10,11 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from scorescope.denoisers import ShareSchedule, WindowSchedule
-from scorescope.papers.niedoba2025.deciding import decided, key_of, series_of
-from scorescope.papers.niedoba2025.patch_fits import PatchErrors
+from scorescope.lenses.patch_fits import PatchErrors
 from scorescope.probes.intervals import mean_over_images
 from scorescope.study import charts, palette
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided, key_of, series_of
 from scorescope.study.results import Results
 
 SOURCE = "niedoba2025, figure 4"

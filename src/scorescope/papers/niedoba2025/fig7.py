@@ -15,8 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from scorescope.lenses.measurements import OPTIMAL
-from scorescope.papers.niedoba2025.against import (
+from scorescope.lenses.against import (
     KINDS,
     Against,
     classes_table,
@@ -24,38 +23,24 @@ from scorescope.papers.niedoba2025.against import (
     levels_table,
     overall_table,
 )
-from scorescope.papers.niedoba2025.compared import (
-    PAPER,
-    PAPER_SETTINGS,
-    TINY_SETTINGS,
-    ComparedConfig,
-    open_comparison,
-)
-from scorescope.papers.niedoba2025.deciding import decided, key_of, series_of
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, IN_WORDS, REVERSE
-from scorescope.papers.niedoba2025.mechanisms import FLEX, STACKED, Builder, MechanismConfig, Mechanisms
-from scorescope.probes.attribution import NEGLIGIBLE_GAP
+from scorescope.lenses.inputs import IN_WORDS
+from scorescope.lenses.mechanisms import GAUSSIAN, PCA, SQUARE, describe, halves, show_explained
+from scorescope.lenses.rivals import FLEX, STACKED, Builder, MechanismConfig
+from scorescope.lenses.subject import OPTIMAL
+from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, ComparedConfig, open_comparison
 from scorescope.probes.intervals import mean_over_images
-from scorescope.study import charts, palette, pictures
+from scorescope.study import charts
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided, key_of, series_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
 SOURCE = "niedoba2025, figure 7"
-SQUARE, GAUSSIAN, CLOSED_FORM, PCA = "pspc-square", "gaussian", "closed-form", "pca-locality"
+CLOSED_FORM = "closed-form"
 MIDDLE = (0.3, 3.0)
 TIE = 0.01
 LOWEST_SHOWN = 1e-5
-GAP = "network to optimal"
-PATCHES = (
-    SQUARE,
-    FLEX,
-    "local-score",
-    "equivariant-local-score",
-    "border-local-score",
-    PCA,
-)
 
 
 class Fig7Config(ComparedConfig):
@@ -130,7 +115,7 @@ def show(results: Results, found: Sequence[Against], inputs: int) -> None:
     found = [one for one in found if len(one.sigmas)]
     if not found:
         return
-    show_explained(results, found, inputs)
+    show_explained(results, found, inputs, section(found[0].network))
     network, key = found[0].network, key_of(found[0].network)
     on = f"{inputs} noisy images a level; bands: 95 % intervals."
     results.add_chart(
@@ -150,78 +135,6 @@ def show(results: Results, found: Sequence[Against], inputs: int) -> None:
     )
 
 
-def show_explained(results: Results, found: Sequence[Against], inputs: int) -> None:
-    """What explains one network: the chart, and pictures of what every denoiser makes."""
-    found = [one for one in found if len(one.sigmas)]
-    if not found:
-        return
-    network = found[0].network
-    results.add_chart(
-        f"explained-{key_of(network)}",
-        f"What explains {network}",
-        f"Top: how far {network} is from the optimal denoiser. Below: the share of that distance which each denoiser removes,"
-        " on three kinds of inputs; left those that look at patches, right the others. 1: it is the network, 0: no better than"
-        f" memorization. Left out where the distance is below {NEGLIGIBLE_GAP:g}, cut off below −1. {inputs} noisy images a"
-        " level; bands: 95 % intervals.",
-        section(network),
-        explained_chart(found),
-    )
-    examples(results, found)
-
-
-def examples(results: Results, found: Sequence[Against]) -> None:
-    """One image at several levels as every denoiser sees it, from held-out images where there are some."""
-    one = next((each for each in found if each.kind == HELD_OUT), found[0])
-    if one.shown:
-        results.add_sheet(
-            f"examples-{key_of(one.network)}",
-            f"One image as {one.network} and every denoiser see it",
-            f"From {IN_WORDS[one.kind]}, noise falling from left to right.",
-            section(one.network),
-            pictures.grid(
-                np.stack(list(one.examples.values())),
-                row_labels=list(one.examples),
-                column_labels=[f"σ = {one.sigmas[place]:.2g}" for place in one.shown],
-            ),
-        )
-
-
-def _halves(one: Against) -> dict[str, list[str]]:
-    """What looks at patches, and the rest."""
-    return {"patches": [n for n in one.names if n in PATCHES], "others": [n for n in one.names if n not in PATCHES]}
-
-
-def explained_chart(found: Sequence[Against]) -> Figure:
-    """The gap, and below it the explained deviation of every denoiser, one row for each kind of inputs."""
-    kinds = {
-        "forward": [one for one in found if one.kind != REVERSE],
-        "reverse": [o for o in found if o.kind == REVERSE],
-    }
-    panels = [
-        charts.Panel(
-            [
-                series_of(GAP, one.sigmas, one.distances(OPTIMAL), dashed=one.kind == HELD_OUT, colour=palette.INK)
-                for one in rows
-            ],
-            "squared difference",
-            f"gap, {kind}" if len(rows) < 2 else "gap; dashed: held-out",
-        )
-        for kind, rows in kinds.items()
-    ]
-    for one in found:
-        for title, names in _halves(one).items():
-            panels.append(
-                charts.Panel(
-                    [series_of(name, one.sigmas, one.explained(name)) for name in names],
-                    "explained deviation",
-                    f"{one.kind}, {title}",
-                    y_range=(-1.0, 1.1),
-                    levels={0.0: "memorization", 1.0: "the network"},
-                )
-            )
-    return charts.lines(panels, columns=2, heights=[1.3] + [1.75] * len(found))
-
-
 def _beside(found: Sequence[Against], estimate: Any, label: str, *, y_log: bool) -> Figure:
     panels = [
         charts.Panel(
@@ -232,7 +145,7 @@ def _beside(found: Sequence[Against], estimate: Any, label: str, *, y_log: bool)
             y_range=(LOWEST_SHOWN, None) if y_log else (-0.25, 1.05),
         )
         for one in found
-        for title, names in _halves(one).items()
+        for title, names in halves(one).items()
     ]
     return charts.lines(panels, columns=2, heights=[1.75] * len(found))
 
@@ -326,17 +239,6 @@ def add_claims(results: Results, found: Sequence[Against], few: str) -> None:
             negligible,
         )
     )
-
-
-def describe(results: Results, built: Mapping[str, Mechanisms]) -> None:
-    """How the denoisers were built, and what was left out."""
-    for network, mechanisms in built.items():
-        results.methods[f"Denoisers, {network}"] = (
-            mechanisms.said or "Each from all training images, with its defaults."
-        )
-        if mechanisms.left_out:
-            reasons = "\n\n".join(f"{name}: {reason}." for name, reason in mechanisms.left_out.items())
-            results.methods[f"Not compared, {network}"] = reasons
 
 
 def _training_free(one: Against, found: Sequence[Against]) -> list[str]:

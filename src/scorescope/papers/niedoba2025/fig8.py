@@ -20,16 +20,17 @@ import torch
 
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
-from scorescope.lenses.measurements import OPTIMAL
+from scorescope.lenses.drawing import guarded
+from scorescope.lenses.rivals import FLEX, MechanismConfig
+from scorescope.lenses.subject import OPTIMAL
 from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS
-from scorescope.papers.niedoba2025.deciding import decided, series_of
-from scorescope.papers.niedoba2025.distances import cosine, squared_difference
-from scorescope.papers.niedoba2025.mechanisms import FLEX, MechanismConfig
-from scorescope.papers.niedoba2025.samples import Cast, Images, SampledConfig, guarded, open_cast
+from scorescope.papers.niedoba2025.samples import Cast, Images, SampledConfig, open_cast
+from scorescope.probes.distances import cosine, squared_difference
 from scorescope.probes.intervals import Estimate, mean_over_images
 from scorescope.study import charts, pictures
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided, series_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 

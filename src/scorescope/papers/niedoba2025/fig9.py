@@ -17,16 +17,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scorescope.lenses.rivals import FLEX
+from scorescope.lenses.samples import sample_sheet
 from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS
-from scorescope.papers.niedoba2025.deciding import decided
-from scorescope.papers.niedoba2025.mechanisms import FLEX
 from scorescope.papers.niedoba2025.samples import (
     SAMPLED,
     Cast,
     Images,
     SampledConfig,
     open_cast,
-    sample_sheet,
     samples_of,
     vectors_of_samples,
 )
@@ -36,6 +35,7 @@ from scorescope.probes.intervals import Estimate, mean_over_images
 from scorescope.study import charts
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule
+from scorescope.study.deciding import decided
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 

@@ -13,16 +13,18 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.stats import spearmanr
 
+from scorescope.lenses.against import KINDS, Against, compare
+from scorescope.lenses.inputs import IN_WORDS
+from scorescope.lenses.locality import concentrations, describe_heatmaps, show_concentration
+from scorescope.lenses.mechanisms import describe
+from scorescope.lenses.rivals import Builder, MechanismConfig
 from scorescope.papers.niedoba2025 import fig3, fig4, fig4_page, fig7
-from scorescope.papers.niedoba2025.against import KINDS, Against, compare
 from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, open_comparison
-from scorescope.papers.niedoba2025.deciding import decided
 from scorescope.papers.niedoba2025.fig4 import Fig4Config
-from scorescope.papers.niedoba2025.inputs import IN_WORDS
-from scorescope.papers.niedoba2025.mechanisms import Builder, MechanismConfig
 from scorescope.study.base import Study, study
 from scorescope.study.charts import heat_table
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
@@ -79,13 +81,13 @@ class FigD(Study[FigDConfig]):
         """See `Study.run`."""
         comparison = open_comparison(config, workspace)
         mechanisms = config.mechanisms.model_copy(update={"heatmap_images": config.heatmap_images})
-        looks = fig3.measure(comparison, config.heatmap_images, workspace)
+        looks = concentrations(comparison, config.heatmap_images, workspace)
         patches = fig4.measure(comparison, config, workspace)
         found, built = compare(comparison, Builder(comparison, mechanisms, workspace), workspace)
         results = Results(study=self.name, title=self.title)
         results.headline = _headline(found)
         _order(results, found)
-        fig3.show(results, looks, config.heatmap_images)
+        show_concentration(results, looks, config.heatmap_images, fig3.SENSITIVITY)
         fig4_page.show(results, patches, config.inputs)
         for one in comparison.networks:
             fig7.show(results, [each for each in found if each.network == one.name], config.inputs)
@@ -95,8 +97,8 @@ class FigD(Study[FigDConfig]):
         fig4_page.add_claims(results, patches, comparison.too_few())
         fig7.add_claims(results, found, comparison.too_few())
         comparison.describe(results, SUMMARY)
-        fig3.describe(results, config.heatmap_images)
-        fig7.describe(results, built)
+        describe_heatmaps(results, config.heatmap_images)
+        describe(results, built)
         return results
 
 

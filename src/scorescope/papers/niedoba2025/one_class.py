@@ -17,18 +17,18 @@ import pandas as pd
 import torch
 
 from scorescope.foundation.progress import track
-from scorescope.lenses.measurements import OPTIMAL
+from scorescope.lenses.inputs import TRAIN, Inputs, ReverseInputs, forward, outputs
+from scorescope.lenses.subject import OPTIMAL
 from scorescope.papers.niedoba2025.classical import CLASSICAL_NAMES
-from scorescope.papers.niedoba2025.deciding import decided, series_of
-from scorescope.papers.niedoba2025.distances import squared_difference
-from scorescope.papers.niedoba2025.inputs import TRAIN, Inputs, ReverseInputs, forward, outputs
 from scorescope.papers.niedoba2025.samples import Cast
+from scorescope.probes.distances import squared_difference
 from scorescope.probes.features import FeatureSpace, vectors_of
 from scorescope.probes.features_classes import FeatureClasses
 from scorescope.probes.intervals import mean_over_images
 from scorescope.sampling import last
 from scorescope.study import charts
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided, series_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 

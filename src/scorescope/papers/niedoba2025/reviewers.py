@@ -18,27 +18,20 @@ import torch
 
 from scorescope.denoisers import denoisers
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import OPTIMAL
+from scorescope.lenses.rivals import FLEX, STACKED, MechanismConfig
+from scorescope.lenses.samples import SHOWN, sample_sheet
+from scorescope.lenses.subject import OPTIMAL
 from scorescope.papers.niedoba2025.classical import classical_errors, show_classical
 from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS
-from scorescope.papers.niedoba2025.deciding import decided
-from scorescope.papers.niedoba2025.mechanisms import FLEX, STACKED, MechanismConfig
 from scorescope.papers.niedoba2025.one_class import class_paths, distances_in_class, show_one_class
 from scorescope.papers.niedoba2025.sample_quality import HELD_OUT, QualityMeasure, classes_for_score, show_quality
-from scorescope.papers.niedoba2025.samples import (
-    SHOWN,
-    Cast,
-    Images,
-    SampledConfig,
-    open_cast,
-    sample_sheet,
-    samples_of,
-)
+from scorescope.papers.niedoba2025.samples import Cast, Images, SampledConfig, open_cast, samples_of
 from scorescope.probes.features import FeatureSpace
 from scorescope.probes.features_opening import open_features
 from scorescope.probes.similarity import nearest
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Rule
+from scorescope.study.deciding import decided
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 

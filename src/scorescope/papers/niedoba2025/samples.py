@@ -9,7 +9,6 @@ grow with their number, and a run that was killed goes on after the last cell.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,15 +21,15 @@ from torch import Tensor
 from scorescope.denoisers import Denoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
-from scorescope.lenses.measurements import OPTIMAL, MeasurementConfig, Subject, chosen
+from scorescope.lenses.comparison import Compared, Comparison
+from scorescope.lenses.drawing import guarded
+from scorescope.lenses.inputs import CENTRE_IMAGES
+from scorescope.lenses.rivals import Builder, MechanismConfig
+from scorescope.lenses.subject import OPTIMAL, chosen
 from scorescope.noise import edm_sigmas
-from scorescope.papers.niedoba2025.compared import Compared, ComparedConfig, Comparison, open_comparison
-from scorescope.papers.niedoba2025.inputs import CENTRE_IMAGES
-from scorescope.papers.niedoba2025.mechanisms import Builder, MechanismConfig
+from scorescope.papers.niedoba2025.compared import ComparedConfig, open_comparison
 from scorescope.probes.features import Features, FeatureSpace, vectors_of
-from scorescope.probes.similarity import nearest
 from scorescope.sampling import State, euler, heun, last
-from scorescope.study import pictures
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 from scorescope.training.randomness import mixed
@@ -39,7 +38,6 @@ Images = npt.NDArray[np.float32]
 SAMPLERS: Mapping[str, Callable[..., Iterator[State]]] = {"euler": euler, "heun": heun}
 ENOUGH_SAMPLES = 16
 DROWNS = 10.0  # σ from which noise drowns images in [-1, 1]
-SHOWN = 8
 MIDDLE_LEVEL = 1.0
 SAMPLED = ("pspc-flex", "pspc-square", "gaussian", "closed-form")
 
@@ -186,17 +184,6 @@ def samples_of(cast: Cast, name: str, workspace: Workspace) -> Images:
     return np.concatenate(parts)
 
 
-def guarded(denoiser: Denoiser, device: torch.device) -> Callable[[Tensor, float], Tensor]:
-    """A denoiser of tensors in the processor's memory that computes on a device, and answers NaN with NaN."""
-
-    def there(noisy: Tensor, sigma: float) -> Tensor:
-        known = torch.isfinite(noisy).flatten(1).all(1).view(-1, 1, 1, 1)
-        denoised: Tensor = denoiser(torch.where(known, noisy, 0.0).to(device), sigma)
-        return torch.where(known, denoised.cpu(), math.nan)
-
-    return there
-
-
 def vectors_of_samples(space: FeatureSpace, samples: Images, device: torch.device) -> Features:
     """Vectors of samples, (n, F); that of a sample that is NaN is NaN."""
     known = np.isfinite(samples).all((1, 2, 3))
@@ -206,60 +193,6 @@ def vectors_of_samples(space: FeatureSpace, samples: Images, device: torch.devic
     vectors = np.full((len(samples), found.shape[1]), np.nan, dtype=np.float32)
     vectors[known] = found
     return vectors
-
-
-def sample_sheet(rows: Mapping[str, Images], nearest_to: Images | None = None, columns: int = SHOWN) -> pictures.Sheet:
-    """Samples in rows, one a denoiser, one column a start.
-
-    Args:
-        rows: name -> samples (n, C, H, W).
-        nearest_to: training images nearest to the first row's samples, shown under it; None for none.
-        columns: starts shown.
-    """
-    shown = {name: samples[:columns] for name, samples in rows.items()}
-    if nearest_to is not None:
-        first = next(iter(shown))
-        shown = {first: shown[first], f"nearest to {first}": nearest_to[:columns], **shown}
-    return pictures.grid(np.stack(list(shown.values())), row_labels=list(shown))
-
-
-def add_sample_sheet(
-    results: Results, subject: Subject, config: MeasurementConfig, workspace: Workspace, section: str
-) -> None:
-    """Add a sheet to the page on one model: its samples and those of every mechanism, from the same noise.
-
-    Args:
-        results: gets the sheet.
-        subject: network, training images and mechanisms.
-        config: `flow_steps` and `seed` are used.
-        workspace: of the run; every denoiser's samples are a cell.
-        section: under which heading.
-    """
-    network, training = subject.first, subject.first_training
-    low, high = max(network.sigma_range[0], 0.002), min(network.sigma_range[1], 80.0)
-    sigmas = edm_sigmas(config.flow_steps, low, high)
-    generator = torch.Generator().manual_seed(config.seed)
-    centre = float(chosen(training, CENTRE_IMAGES, config.seed).mean())
-    start = centre + high * torch.randn((SHOWN, *network.image_shape), generator=generator)
-    denoisers: dict[str, Denoiser] = {"network": network, OPTIMAL: subject.optimal, **subject.mechanisms}
-
-    def sampled(denoiser: Denoiser) -> Images:
-        final: State = last(heun(guarded(denoiser, workspace.device), start, sigmas))
-        return final.noisy.float().numpy()
-
-    rows = {}
-    for name, denoiser in denoisers.items():
-        rows[name] = workspace.computed(f"sample sheet/{name}", lambda: sampled(denoiser))  # noqa: B023
-    neighbours = training.tensor(nearest(torch.from_numpy(rows["network"]), training).index[:, 0]).numpy()
-    results.add_sheet(
-        "sample-sheet",
-        "Samples of every denoiser from the same noise",
-        f"Each column starts from the same noise at σ = {high:.3g} and follows each denoiser's own flow (Heun's method,"
-        f" {config.flow_steps} levels). A mechanism that is the network makes the network's picture; the optimal denoiser can"
-        " only make training images. Below the network's samples: the most similar training images.",
-        section,
-        sample_sheet(rows, neighbours),
-    )
 
 
 def _shared_levels(config: SampledConfig, networks: Sequence[Compared]) -> list[float]:

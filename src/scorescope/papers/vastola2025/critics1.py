@@ -12,7 +12,7 @@ import pydantic
 import torch
 
 from scorescope.data import load_images
-from scorescope.lenses.measurements import chosen
+from scorescope.lenses.subject import chosen
 from scorescope.papers.vastola2025.normality import LEVEL, Normality, normality_of
 from scorescope.papers.vastola2025.point_ensembles import POINT_SETS, PointEnsembleConfig, PointSet, train_ensemble
 from scorescope.papers.vastola2025.runs import trained_runs

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from scorescope.lenses import sections
+from scorescope.lenses.drawing import full_contrast
+from scorescope.lenses.memorization import COLUMNS
 from scorescope.papers.vastola2025.charts_points import clouds, density
 from scorescope.papers.vastola2025.estimates import (
     Array,
@@ -272,8 +273,8 @@ def _samples(results: Results, found: Sequence[SizeFound]) -> None:
     for one in found:
         rows = []
         for target in TARGETS:
-            rows.append(sections.full_contrast(one.measured[target][0].found[f"samples/{NETWORK}"][: sections.COLUMNS]))
-            rows.append(one.measured[target][0].found[f"nearest/{NETWORK}"][: sections.COLUMNS])
+            rows.append(full_contrast(one.measured[target][0].found[f"samples/{NETWORK}"][:COLUMNS]))
+            rows.append(one.measured[target][0].found[f"nearest/{NETWORK}"][:COLUMNS])
         labels = ["noisy target", "nearest image", "exact target", "nearest image"]
         results.add_sheet(
             f"samples-{one.size}",

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from scorescope.lenses import sections
+from scorescope.lenses.drawing import full_contrast
+from scorescope.lenses.memorization import COLUMNS
 from scorescope.papers.vastola2025.charts_points import clouds
 from scorescope.papers.vastola2025.ensemble_flows import sample_variances
 from scorescope.papers.vastola2025.estimates import Estimate, mean_over_runs
@@ -152,7 +153,7 @@ def samples(results: Results, config: Critics3Config, found: Mapping[str, Mappin
         SAMPLES,
         clouds(panels, POINT_SETS[config.points.points]),
     )
-    shown = sections.COLUMNS
+    shown = COLUMNS
     rows = [
         *(images["members"][run][:shown] for run in range(2)),
         images["average"][:shown],
@@ -166,7 +167,7 @@ def samples(results: Results, config: Critics3Config, found: Mapping[str, Mappin
         " members do.",
         SAMPLES,
         pictures.grid(
-            np.stack([sections.full_contrast(row[:count]) for row in rows]),
+            np.stack([full_contrast(row[:count]) for row in rows]),
             row_labels=["member 1", "member 2", "average model", "effective run 1", "effective run 2"],
         ),
     )

@@ -20,7 +20,9 @@ import torch
 from scorescope.data import DataSplit
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
-from scorescope.lenses.measurements import Measured, MeasurementConfig, Subject, chosen, measure, mechanisms_of
+from scorescope.lenses.deviations import Measured, measure
+from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.subject import Subject, Trained, chosen, mechanisms_of
 from scorescope.papers.vastola2025.runs import trained_runs
 from scorescope.probes.errors import forward_inputs
 from scorescope.probes.similarity import cosine_similarity
@@ -121,7 +123,7 @@ def _compare(config: ImagesConfig, images: DataSplit, size: int, workspace: Work
     measured: dict[str, list[Measured]] = {target: [] for target in TARGETS}
     for target in TARGETS:
         for seed, network in enumerate(networks[target]):
-            subject = Subject({NETWORK: network}, {NETWORK: training}, images.test, optimal, mechanisms)
+            subject = Subject({NETWORK: network}, {NETWORK: training}, images.test, given=mechanisms)
             label = f"N = {size}, {target} target, seed {seed}"
             measured[target].append(measure(label, subject, config.measurement, workspace))
     outputs = workspace.computed(f"N={size}/outputs", lambda: _outputs(config, training, networks, optimal))
@@ -157,7 +159,7 @@ def _outputs(
     optimal: OptimalDenoiser,
 ) -> dict[str, Any]:
     """All networks on the same noisy training images: how they differ over runs, and from target to target."""
-    subject = Subject({NETWORK: networks[TARGETS[0]][0]}, {NETWORK: training}, None, optimal, {})
+    subject = Trained({NETWORK: networks[TARGETS[0]][0]}, {NETWORK: training}, None)
     sigmas = subject.sigmas(config.measurement.deviation_levels)
     clean = chosen(training, config.measurement.deviation_inputs, config.measurement.seed)
     dimension = clean[0].numel()

@@ -6,19 +6,18 @@ side is that of the whole square, so it can reach ``2 max(H, W) − 1``. Sides a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.figure import Figure
 
 from scorescope.data import ImageSet
 from scorescope.denoisers.heatmaps import Heatmaps, WienerHeatmaps
 from scorescope.foundation.progress import track
 from scorescope.probes.sensitivity import all_pixels, sides_holding
-from scorescope.study import charts, pictures
 
 SHARES = (0.5, 0.75, 0.95)
 Floats = npt.NDArray[np.float64]
@@ -32,7 +31,7 @@ class Concentration:
     Attributes:
         name: whose heatmaps.
         sigmas: (S,).
-        sides: of every output pixel, (S, P, shares), pixels of `SHARES`.
+        sides: of P output pixels, (S, P, shares), pixels of `SHARES`.
         examples: heatmaps of a few output pixels, (K, S, H, W), each as it is.
         pixels: what these pixels are called, K of them, with row and column.
     """
@@ -54,16 +53,35 @@ class Concentration:
 
 
 def concentration(name: str, heatmaps: Heatmaps, sigmas: Sequence[float], size: tuple[int, int]) -> Concentration:
-    """Measure heatmaps of images of some size (H, W) at some levels."""
+    """Measure heatmaps of images of some size (H, W) at some levels, around all output pixels."""
     height, width = size
-    places = {
-        word: (round(down * (height - 1)), round(across * (width - 1))) for word, (down, across) in PIXELS.items()
-    }
+    return concentration_around(
+        name, lambda sigma: heatmaps.at(sigma).reshape(-1, height, width), sigmas, size, all_pixels(height, width)
+    )
+
+
+def concentration_around(
+    name: str,
+    maps_at: Callable[[float], npt.NDArray[Any]],
+    sigmas: Sequence[float],
+    size: tuple[int, int],
+    pixels: Sequence[tuple[int, int]],
+) -> Concentration:
+    """Measure the heatmaps of some output pixels.
+
+    Args:
+        name: whose heatmaps.
+        maps_at: noise level -> heatmaps of these pixels, (P, H, W).
+        sigmas: noise levels.
+        size: (H, W).
+        pixels: P output pixels (row, column), those of `named_pixels` among them.
+    """
+    places = named_pixels(*size)
     sides, examples = [], []
     for sigma in track(list(sigmas), f"concentration of {name}"):
-        maps = heatmaps.at(sigma).reshape(height * width, height, width)
-        sides.append(sides_holding(maps, all_pixels(height, width), SHARES))
-        examples.append([maps[row * width + column] for row, column in places.values()])
+        maps = maps_at(sigma)
+        sides.append(sides_holding(maps, pixels, SHARES))
+        examples.append([maps[list(pixels).index(place)] for place in places.values()])
     return Concentration(
         name,
         np.array(sigmas, dtype=np.float64),
@@ -73,40 +91,21 @@ def concentration(name: str, heatmaps: Heatmaps, sigmas: Sequence[float], size: 
     )
 
 
+def named_pixels(height: int, width: int) -> dict[str, tuple[int, int]]:
+    """The output pixels whose heatmaps are shown: row and column by name."""
+    return {word: (round(down * (height - 1)), round(across * (width - 1))) for word, (down, across) in PIXELS.items()}
+
+
+def some_pixels(height: int, width: int, most: int) -> list[tuple[int, int]]:
+    """Output pixels on a grid of at most `most`, and those of `named_pixels`; all of a small image."""
+    if most >= height * width:
+        return all_pixels(height, width)
+    side = max(1, math.isqrt(most))
+    rows, columns = (np.linspace(0, length - 1, side + 2).round().astype(int)[1:-1] for length in (height, width))
+    grid = [(int(row), int(column)) for row in rows for column in columns]
+    return list(dict.fromkeys([*named_pixels(height, width).values(), *grid]))
+
+
 def of_the_wiener_filter(images: ImageSet, sigmas: Sequence[float]) -> Concentration:
     """The same of the best linear denoiser of the training images, which needs no network."""
     return concentration("gaussian", WienerHeatmaps(images), sigmas, images.image_shape[1:])
-
-
-def chart(found: Sequence[Concentration]) -> Figure:
-    """Sides over σ, one panel a share, one line a network."""
-    panels = []
-    for share in SHARES:
-        series = []
-        for one in found:
-            low, high = one.quartiles(share)
-            series.append(
-                charts.Series(one.name, one.sigmas, one.mean(share), low, high, dashed=one.name == "gaussian")
-            )
-        panels.append(charts.Panel(series, "side (pixels)", f"{share:.0%} of the sensitivity"))
-    return charts.lines(panels, share_y=True)
-
-
-def sheet(one: Concentration, levels: int = 8) -> pictures.Sheet:
-    """Heatmaps of a few pixels, noise falling from left to right, each scaled to its largest value, square root."""
-    shown = sorted({int(k) for k in np.linspace(0, len(one.sigmas) - 1, levels).round()})
-    maps = np.sqrt(one.examples[:, shown])
-    peaks = maps.max((2, 3), keepdims=True)
-    scaled = 2 * maps / np.where(peaks > 0, peaks, 1) - 1
-    columns = [f"σ = {one.sigmas[k]:.2g}" for k in shown]
-    return pictures.grid(scaled[:, :, None], row_labels=one.pixels, column_labels=columns)
-
-
-def table(found: Sequence[Concentration]) -> pd.DataFrame:
-    """All sides."""
-    rows = []
-    for one in found:
-        for level, sigma in enumerate(one.sigmas):
-            row: dict[str, object] = {"heatmaps of": one.name, "σ": float(sigma)}
-            rows.append(row | {f"{share:.0%}": float(one.mean(share)[level]) for share in SHARES})
-    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The main study's measurements on denoisers whose answers are known."""
+"""What memorization and the deviation from the optimal denoiser are measured by, on denoisers whose answers are known."""
 
 import numpy as np
 import pytest
@@ -9,17 +9,12 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, OptimalDenoiser
 from scorescope.foundation import UserError
 from scorescope.jobs.transition import Transition
-from scorescope.lenses import sections
-from scorescope.lenses.measurements import (
-    MeasurementConfig,
-    Subject,
-    chosen,
-    denoised_examples,
-    deviations,
-    measure,
-    psnr_curves,
-    sample_and_search,
-)
+from scorescope.lenses.deviations import denoised_examples, deviations, measure
+from scorescope.lenses.drawing import full_contrast
+from scorescope.lenses.growing import transition_claims
+from scorescope.lenses.memorization import psnr_curves, sample_and_search
+from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.subject import Subject, chosen
 from scorescope.study.results import Results
 from scorescope.study.workspace import open_run
 
@@ -52,8 +47,7 @@ def subject(digits):
         networks=networks,
         training=sets,
         held_out=digits.subset(range(1000, 1300)),
-        optimal=OptimalDenoiser(sets["A"]),
-        mechanisms={"optimal again": OptimalDenoiser(sets["A"]), "gaussian": GaussianDenoiser(sets["A"])},
+        given={"optimal again": OptimalDenoiser(sets["A"]), "gaussian": GaussianDenoiser(sets["A"])},
     )
 
 
@@ -92,7 +86,7 @@ def test_nearest_training_images_are_training_images(subject):
 
 
 def test_without_held_out_images_their_evidence_is_left_out(subject):
-    alone = Subject(subject.networks, subject.training, None, subject.optimal, subject.mechanisms)
+    alone = Subject(subject.networks, subject.training, None, given=subject.mechanisms)
     assert "test" not in psnr_curves(alone, CONFIG)
     found = sample_and_search(alone, CONFIG)
     assert found["reference"].shape == (30,)
@@ -119,17 +113,17 @@ def test_a_choice_of_images_repeats_only_when_it_must(digits):
 
 def test_full_contrast_spans_the_range():
     images = np.random.default_rng(0).uniform(-0.2, 0.1, (3, 1, 4, 4))
-    stretched = sections.full_contrast(images)
+    stretched = full_contrast(images)
     assert stretched.min((1, 2, 3)) == pytest.approx([-1] * 3)
     assert stretched.max((1, 2, 3)) == pytest.approx([1] * 3)
-    assert np.isfinite(sections.full_contrast(np.zeros((1, 1, 4, 4)))).all()
+    assert np.isfinite(full_contrast(np.zeros((1, 1, 4, 4)))).all()
 
 
 def test_claims_follow_from_the_measurements(subject, tmp_path):
     with open_run(tmp_path / "run", "main/explain", {}) as workspace:
         measured = measure("by heart", subject, CONFIG, workspace)
     results = Results(study="main/transition", title="test")
-    sections.transition_claims(results, [measured, measured])
+    transition_claims(results, [measured, measured])
     gap, agreement, nearest = results.claims
     assert gap.verdict == "fails"
     assert gap.value == pytest.approx(measured.evidence.psnr_gap)

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from scorescope.denoisers import Denoiser
-from scorescope.lenses.measurements import OPTIMAL
-from scorescope.papers.niedoba2025.compared import Compared, Comparison
-from scorescope.papers.niedoba2025.distances import cosine, squared_difference
-from scorescope.papers.niedoba2025.inputs import HELD_OUT, IN_WORDS, TRAIN, Inputs, forward, outputs, reverse
-from scorescope.papers.niedoba2025.mechanisms import Builder, Mechanisms
+from scorescope.lenses.comparison import Compared, Comparison
+from scorescope.lenses.inputs import HELD_OUT, IN_WORDS, TRAIN, Inputs, forward, outputs, reverse
+from scorescope.lenses.rivals import Builder, Mechanisms
+from scorescope.lenses.subject import OPTIMAL
 from scorescope.probes.attribution import NEGLIGIBLE_GAP
+from scorescope.probes.distances import cosine, squared_difference
 from scorescope.probes.intervals import Estimate, explained_over_images, mean_over_images
 from scorescope.study.workspace import Workspace
 

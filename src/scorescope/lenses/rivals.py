@@ -7,7 +7,7 @@ no input is made from, where there are enough; else on a tenth of the training i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,9 @@ from scorescope.data import ImageSet
 from scorescope.denoisers import Denoiser, FlexPatchDenoiser, ShareSchedule, StackedDenoiser, denoisers
 from scorescope.denoisers.stacked import MEMBERS
 from scorescope.foundation import UserError
-from scorescope.lenses.measurements import OPTIMAL
-from scorescope.papers.niedoba2025.compared import Compared, Comparison
-from scorescope.papers.niedoba2025.network_heatmaps import measured_heatmaps
+from scorescope.lenses.comparison import Compared, Comparison
+from scorescope.lenses.network_heatmaps import measured_heatmaps
+from scorescope.lenses.subject import OPTIMAL
 from scorescope.study.workspace import Workspace
 from scorescope.training.randomness import mixed
 
@@ -71,12 +71,20 @@ class Builder:
         comparison: networks and images.
         config: what to build.
         workspace: of the run.
+        lacking: names of those that are not built, with the reason.
 
     Raises:
         UserError: an unknown name.
     """
 
-    def __init__(self, comparison: Comparison, config: MechanismConfig, workspace: Workspace) -> None:
+    def __init__(
+        self,
+        comparison: Comparison,
+        config: MechanismConfig,
+        workspace: Workspace,
+        lacking: Mapping[str, str] | None = None,
+    ) -> None:
+        self.lacking = dict(lacking or {})
         self.comparison = comparison
         self.config = config
         self.workspace = workspace
@@ -93,6 +101,9 @@ class Builder:
         built, keys, left_out, said = {}, {}, {}, []
         for name in self.names:
             key = f"{name} of {one.name}" if name == FLEX else f"{name} {one.training_key}"
+            if name in self.lacking:
+                left_out[name] = self.lacking[name]
+                continue
             try:
                 built[name], keys[name] = self._cached(key, name, one), key
             except UserError as error:

@@ -18,9 +18,9 @@ from torch import Tensor
 from scorescope.data import ImageSet
 from scorescope.denoisers import Denoiser
 from scorescope.foundation.progress import track
-from scorescope.lenses.measurements import chosen
+from scorescope.lenses.comparison import Compared, Comparison
+from scorescope.lenses.subject import chosen
 from scorescope.noise import add_noise
-from scorescope.papers.niedoba2025.compared import Compared, Comparison
 from scorescope.probes.errors import reverse_inputs
 from scorescope.probes.similarity import nearest
 from scorescope.study.workspace import Workspace

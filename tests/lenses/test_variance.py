@@ -1,17 +1,19 @@
-"""Variance in the report on a user's model: numbers against brute force, with one network and with two."""
+"""The lens of variance: numbers against brute force, with one network and with two."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
-from scorescope.lenses.measurements import MeasurementConfig, Subject
-from scorescope.papers.vastola2025.explained import SECTION, add_variance, variance_along
+from scorescope.denoisers import NetworkDenoiser
+from scorescope.lenses import look
+from scorescope.lenses.settings import LensSettings
+from scorescope.lenses.subject import Subject
+from scorescope.lenses.variance import SECTION, Variance, variance_along
 from scorescope.study.results import Results
 from scorescope.study.workspace import open_run
 
-CONFIG = MeasurementConfig(deviation_levels=3, deviation_inputs=4)
+CONFIG = LensSettings(deviation_levels=3, deviation_inputs=4)
 
 
 class Shrink(nn.Module):
@@ -31,7 +33,7 @@ def subject(digits, *shares):
         for name, share in zip("ABC", shares, strict=False)
     }
     training = digits.subset(range(40))
-    return Subject(networks, dict.fromkeys(networks, training), None, OptimalDenoiser(training), {})
+    return Subject(networks, dict.fromkeys(networks, training), None, given={})
 
 
 def test_the_share_of_noise_is_its_definition(digits):
@@ -61,7 +63,7 @@ def test_of_two_networks_the_variance_stands_beside_it(digits, tmp_path):
     assert (found["model"] > 0).all()
     results = Results(study="main/explain", title="test")
     with open_run(tmp_path / "run", "main/explain", {}) as workspace:
-        add_variance(results, both, CONFIG, workspace)
+        look(Variance(), results, both, CONFIG, workspace)
     assert [exhibit.key for exhibit in results.sections[SECTION]] == ["proxy-variance", "model-variance"]
     assert "models' variance" in results.tables["variance"].frame.columns
 
@@ -69,6 +71,6 @@ def test_of_two_networks_the_variance_stands_beside_it(digits, tmp_path):
 def test_one_network_has_no_variance_of_its_own(digits, tmp_path):
     results = Results(study="main/explain", title="test")
     with open_run(tmp_path / "run", "main/explain", {}) as workspace:
-        add_variance(results, subject(digits, 0.3), CONFIG, workspace)
+        look(Variance(), results, subject(digits, 0.3), CONFIG, workspace)
     assert [exhibit.key for exhibit in results.sections[SECTION]] == ["proxy-variance"]
     assert list(results.tables["variance"].frame.columns) == ["σ", "share of noise", "target's variance"]

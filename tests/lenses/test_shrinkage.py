@@ -1,4 +1,4 @@
-"""The part of `explain` about shrinkage, on a real small network and on what cannot be differentiated."""
+"""The lens of shrinkage, on a real small network and on what cannot be differentiated."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,13 @@ import torch
 
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, WaveletDenoiser
+from scorescope.lenses import LensSettings, Subject, look
+from scorescope.lenses.shrinkage import Shrinkage, levels
 from scorescope.networks import UNet
-from scorescope.papers.kadkhodaie2024.explained import IMAGES, LEVELS, add_shrinkage, levels
 from scorescope.study import Results, open_run
+
+CONFIG = LensSettings()
+IMAGES, LEVELS = CONFIG.spectrum_images, CONFIG.spectrum_levels
 
 
 def network(sigma_range=(0.0, 2.0)):
@@ -19,7 +23,8 @@ def network(sigma_range=(0.0, 2.0)):
 def page_of(denoiser, images, folder):
     results = Results(study="main/explain", title="explain")
     with open_run(folder / "run", "main/explain", {}, cache=folder / "cache") as workspace:
-        add_shrinkage(results, denoiser, images, workspace)
+        subject = Subject({"network": denoiser}, {"network": images}, None)
+        look(Shrinkage(), results, subject, CONFIG, workspace)
         before = results.tables["spectra"].frame if results.tables else None
         workspace.store(results)
         assert workspace.done("shrinkage") == bool(results.tables)
@@ -60,13 +65,13 @@ def test_large_images_are_measured_by_products(tmp_path):
 
 def test_what_is_not_differentiable_says_so(digits, tmp_path):
     _, results = page_of(WaveletDenoiser(digits), digits, tmp_path)
-    assert "wavelet is not differentiable" in results.methods["Shrinkage"]
-    assert not results.figures
+    assert "takes a derivative" in results.not_measured["Shrinkage"]
+    assert results.sections == {"Shrinkage": []}
 
 
 def test_levels_are_those_the_network_knows():
-    assert levels(network((0.3, 0.5))) == pytest.approx(np.geomspace(0.3, 0.5, LEVELS))
-    assert levels(network((2.0, 80.0))) == [2.0]
+    assert levels(network((0.3, 0.5)), LEVELS) == pytest.approx(np.geomspace(0.3, 0.5, LEVELS))
+    assert levels(network((2.0, 80.0)), LEVELS) == [2.0]
 
 
 def test_claims_that_need_more_eigenpairs_than_were_computed_are_not_tested(tmp_path):

@@ -21,9 +21,9 @@ from scorescope.denoisers import NetworkDenoiser
 from scorescope.denoisers.heatmaps import StoredHeatmaps, store_heatmaps
 from scorescope.foundation.files import write_json
 from scorescope.foundation.processes import by_first
-from scorescope.lenses.measurements import chosen
+from scorescope.lenses.comparison import Compared
+from scorescope.lenses.subject import chosen
 from scorescope.noise import add_noise
-from scorescope.papers.niedoba2025.compared import Compared
 from scorescope.probes.sensitivity import sensitivity
 from scorescope.study.workspace import Workspace
 from scorescope.training.randomness import mixed
