@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.conftest import heed_interrupts
         ("networks", ["unet"]),
         ("data", ["fashion-mnist", "digits", "natural-patches", "c-alpha", "disks", "ray", "sinusoids"]),
         ("studies", ["main/transition", "main/explain"]),
+        ("lenses", ["memorization", "locality", "variance"]),
     ],
 )
 def test_lists_name_everything(capsys, kind, names):
@@ -75,8 +77,11 @@ def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, t
     assert results["methods"]["Training images"].startswith("200 images of digits")
     assert "checkpoint says it was trained on" in results["methods"]["Training images"]
     keys = {figure["key"] for figure in results["figures"]}
-    assert keys >= {"psnr", "deviation", "explained", "similarity"}
-    assert keys >= {"heatmaps-network", "concentration", "best-side", "explained-network", "sample-sheet"}
+    assert keys >= {"psnr", "samples-the-model", "similarity", "explained-network", "examples-network", "sample-sheet"}
+    assert keys >= {"heatmaps-network", "concentration", "best-side"}
+    assert results["opened"] == ["Memorization", "Samples", "Mechanisms", "Locality", "Shrinkage", "Variance"]
+    assert [glance["section"] for glance in results["glances"]] == results["opened"]
+    assert results["not_measured"] == {}
     assert keys >= {"eigenvalues", "eigenvectors", "dimension", "proxy-variance"}
     assert "model-variance" not in keys
 
@@ -85,7 +90,17 @@ def test_a_second_model_adds_agreement_and_the_variance_of_models(capsys, traine
     other = tmp_path / "other"
     words = ["--data", "digits", "--size", 200, "--split", "b", "--seed", 1, "--preset", "tiny", "--steps", 60]
     assert run(capsys, "train", *words, "--out", other)[0] == 0
-    more = ["--data", "digits", "--preset", "tiny", "--set", "closer=variance", "--out", tmp_path / "run", "--json"]
+    more = [
+        "--data",
+        "digits",
+        "--preset",
+        "tiny",
+        "--lens",
+        "memorization,variance",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    ]
     code, said, _ = run(capsys, "explain", "--model", trained, "--other", other, *more)
     results = json.loads(said)
     assert code == 0
@@ -122,32 +137,35 @@ def test_samples_and_denoised_images_are_pictures(capsys, trained, tmp_path):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
 
 
-PLUGIN = """
-import torch
-from torch import Tensor
-from scorescope.denoisers import Denoiser, training_free
-
-@training_free("mean-image", explanation="the mean of the training images")
-class MeanImage(Denoiser):
-    def __init__(self, images):
-        super().__init__(images.image_shape)
-        self.mean = images.tensor().mean(0)
-
-    def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        return self.mean.expand_as(noisy)
-"""
+def from_readme(name):
+    """The Python file of that name as the README shows it."""
+    blocks = (Path(__file__).parents[2] / "README.md").read_text().split("```python\n")
+    (found,) = [block.split("```")[0] for block in blocks if block.startswith(f"# {name}\n")]
+    return found
 
 
-def test_a_denoiser_of_ones_own_is_compared_like_the_others(trained, tmp_path):
-    (tmp_path / "mine.py").write_text(PLUGIN)
+def test_a_denoiser_and_a_lens_of_ones_own_stand_beside_the_others(trained, tmp_path):
     words = ["explain", "--model", str(trained), "--data", "digits", "--preset", "tiny", "--out", str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, "-m", "scorescope", *words, "--plugin", str(tmp_path / "mine.py"), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "to mean-image" in json.loads(done.stdout)["tables"]["levels"]["columns"]
+    words += ["--lens", "mechanisms,brightness", "--json"]
+    for name in ("mine.py", "look.py"):
+        (tmp_path / name).write_text(from_readme(name))
+        words += ["--plugin", str(tmp_path / name)]
+    done = subprocess.run([sys.executable, "-m", "scorescope", *words], capture_output=True, text=True, check=True)
+    results = json.loads(done.stdout)
+    assert results["opened"] == ["Mechanisms", "Brightness"]
+    assert [figure["key"] for figure in results["figures"] if figure["section"] == "Brightness"] == ["brightness"]
+    compared = (tmp_path / "run" / "tables" / "mechanisms.csv").read_text()
+    assert "mean-image" in compared
+    assert len(from_readme("look.py").strip().splitlines()) <= 16
+
+
+def test_older_names_of_lenses_are_understood(capsys, trained, tmp_path):
+    words = ["explain", "--model", trained, "--data", "digits", "--preset", "tiny"]
+    code, said, _ = run(capsys, *words, "--set", "closer=[]", "--out", tmp_path / "run", "--json")
+    assert code == 0
+    assert json.loads(said)["opened"] == ["Memorization", "Mechanisms"]
+    assert "closer" in refused(capsys, *words, "--set", "closer=localty", "--out", tmp_path / "other")
+    assert "did you mean 'locality'" in refused(capsys, *words, "--lens", "localty", "--out", tmp_path / "other")
 
 
 def test_wrong_words_are_answered_in_one_line(capsys, trained, tmp_path):
