@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
-from scorescope.lenses.measurements import MeasurementConfig, chosen, draw_samples
 
 from scorescope.data import load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import new_folder
 from scorescope.foundation.files import write_json, write_text
-from scorescope.lenses import sections
+from scorescope.lenses import MeasurementConfig, chosen, draw_samples
+from scorescope.lenses.drawing import full_contrast
 from scorescope.networks import load_network
 from scorescope.networks.checkpoint import DESCRIPTION, WEIGHTS
 from scorescope.probes.errors import denoising_psnr, input_psnr
@@ -146,7 +146,7 @@ def page() -> Path:
         names = [name for name in exported() if name.rsplit("-", 1)[0] == recipe]
         drawn = {name: _samples(name) for name in names}
         for name, samples in drawn.items():
-            rows = sections.full_contrast(samples.numpy()).reshape(-1, COLUMNS, *samples.shape[1:])
+            rows = full_contrast(samples.numpy()).reshape(-1, COLUMNS, *samples.shape[1:])
             results.add_sheet(
                 "samples-" + name.replace("+", "p"),
                 name,

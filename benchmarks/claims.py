@@ -1,9 +1,9 @@
 """``python -m benchmarks.claims OLD NEW``: are the claims of two versions the same, and decided in the same way?
 
-OLD and NEW are folders with run folders in them, of the same names: every figure run twice, say with ``scorescope reproduce FIGURE
---preset tiny --out OLD/FIGURE``. Of every pair the ``results.json`` are compared: sentence, source, rule and verdict of each
-claim must be equal; numbers may differ by a tolerance, and what differs is listed. Exits with 1 if a claim was lost, came to be,
-or is decided differently.
+OLD and NEW are folders with run folders in them, of the same names: every figure run twice, say with
+``scorescope reproduce FIGURE --preset tiny --out OLD/FIGURE``. Of each pair the ``results.json`` are compared: sentence,
+source, rule and verdict of each claim must be equal; numbers may differ by a tolerance, and what differs is listed. Exits with
+1 if a claim was lost, came to be, or is decided differently.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _number(claim: dict[str, Any]) -> str:
 
 
 def _bounds(claim: dict[str, Any]) -> dict[str, float]:
-    return {name: bound for name, bound in claim["rule"].items() if name not in ("words", "because") and bound is not None}
+    return {
+        name: bound for name, bound in claim["rule"].items() if name not in ("words", "because") and bound is not None
+    }
 
 
 def main() -> None:

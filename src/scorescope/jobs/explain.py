@@ -93,6 +93,8 @@ class Explain(Study[ExplainConfig]):
                 "deviation_levels": 4,
                 "deviation_inputs": 4,
                 "example_levels": 2,
+                "flow_steps": 6,
+                "costly_mechanisms": False,
                 "everywhere_images": 100,
                 "stacked_images": 16,
                 "heatmap_images": 1,
@@ -153,7 +155,10 @@ class Explain(Study[ExplainConfig]):
         )
         results = Results(study=self.name, title=self.title)
         chosen = [entry for name, entry in lenses.items() if name in (config.lenses or lenses)]
-        found = {entry.name: look(entry(), results, subject, config.measurement, workspace) for entry in chosen}
+        found: dict[str, Any] = {}
+        for place, entry in enumerate(chosen):
+            workspace.show(results, {later.title: later.question for later in chosen[place:]})
+            found[entry.name] = look(entry(), results, subject, config.measurement, workspace)
         results.headline = _headline(results, found)
         held_out = f"{images.test.name}, {images.test.stored} images" if images.test is not None else "none"
         results.methods = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from scorescope.denoisers import denoisers
 from scorescope.lenses.against import Against, compare, levels_table, overall_table
 from scorescope.lenses.base import Lens, lens
 from scorescope.lenses.comparison import comparison_of
@@ -79,6 +80,9 @@ class MechanismsLens(Lens):
         )
         _, height, width = subject.first.image_shape
         lacking = {}
+        if not settings.costly_mechanisms:
+            slow = [name for name, entry in denoisers.items() if entry.costly and name not in subject.names]
+            lacking = dict.fromkeys(slow, "it takes long (measurement.costly_mechanisms, or name it in mechanisms)")
         if settings.heatmap_pixels is not None and settings.heatmap_pixels < height * width:
             lacking[FLEX] = f"it takes the heatmaps of all {height * width} output pixels (measurement.heatmap_pixels)"
         found, built = compare(comparison, Builder(comparison, config, workspace, lacking), workspace)

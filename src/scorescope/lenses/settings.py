@@ -45,6 +45,7 @@ class LensSettings(MeasurementConfig):
     """How much the lenses of `explain` measure, besides.
 
     Attributes:
+        costly_mechanisms: whether denoisers that take long are compared without being named.
         everywhere_images: training images of the denoisers that look in every place of them.
         stacked_images: held-out images that the mixture of denoisers is fitted on.
         heatmap_images: noisy training images that sensitivity heatmaps are averaged over.
@@ -57,6 +58,7 @@ class LensSettings(MeasurementConfig):
         spectrum: how much of each; images of more values than `exact_up_to` are decomposed from `most_products` products.
     """
 
+    costly_mechanisms: bool = True
     everywhere_images: int = pydantic.Field(500, ge=1)
     stacked_images: int = pydantic.Field(64, ge=1)
     heatmap_images: int = pydantic.Field(2, ge=1)
