@@ -82,10 +82,11 @@ def html(results: Results, progress: Progress | None = None, command: str = "") 
         elapsed=duration(time.time() - progress.started) if progress is not None else "",
         script=Markup(loader.get_source(environment, "growing.js")[0]),
         contents=_contents(results, list(sections)),
-        sections=[(name, _group(exhibits)) for name, exhibits in sections.items()],
+        sections=[_section(results, name, exhibits) for name, exhibits in sections.items()],
+        glances=[(glance, Markup(_sized(themed(glance.drawing, slug(glance.section))))) for glance in results.glances],
         tally=_tally(results),
         timings=[(name, duration(seconds)) for name, seconds in _with_total(results.timings).items()],
-        tables=[(table, columns_of(table)) for table in results.tables.values()],
+        tables=[(table, columns_of(table)) for table in results.tables.values() if table.section not in sections],
         settings=flattened(results.config),
         marks=MARKS,
         style=Markup(loader.get_source(environment, "style.css")[0]),
@@ -137,7 +138,8 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _contents(results: Results, sections: list[str]) -> list[str]:
     """The headings of the page below the verdict, in order."""
-    last = {"Claims": results.claims, "Tables": results.tables, "How it was computed": True}
+    others = [table for table in results.tables.values() if table.section not in sections]
+    last = {"Claims": results.claims, "Tables": others, "How it was computed": True}
     return [*sections, *(name for name, there in last.items() if there)]
 
 
@@ -154,6 +156,16 @@ def _tally(results: Results) -> str:
 
 def _with_total(timings: Mapping[str, float]) -> dict[str, float]:
     return {**timings, "in all": sum(timings.values())} if len(timings) > 1 else dict(timings)
+
+
+def _section(results: Results, name: str, exhibits: list[Exhibit]) -> dict[str, Any]:
+    """What the template needs to show a section: figures that are open, and what is folded under them."""
+    return {
+        "name": name,
+        "open": _group([one for one in exhibits if not one.folded]),
+        "folded": [_shown(one) for one in exhibits if one.folded],
+        "tables": [(table, columns_of(table)) for table in results.tables.values() if table.section == name],
+    }
 
 
 def _group(exhibits: list[Exhibit]) -> list[dict[str, Any]]:
@@ -189,10 +201,15 @@ def _shown(exhibit: Exhibit) -> dict[str, Any]:
 
 def _inline(exhibit: Exhibit) -> str:
     """A chart of this house as part of the page: in its colours, and with its own words for who cannot see it."""
-    drawing = themed(exhibit.data.decode(), exhibit.key)
-    drawing = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", drawing, count=1)
-    drawing = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", drawing, count=1)
+    drawing = _sized(themed(exhibit.data.decode(), exhibit.key))
     return drawing.replace("<svg ", str(Markup('<svg role="img" aria-label="{}" ').format(exhibit.alt)), 1)
+
+
+def _sized(drawing: str) -> str:
+    """An SVG that is as wide as its place on the page."""
+    for side in ("width", "height"):
+        drawing = re.sub(rf'(<svg [^>]*?) {side}="[^"]*"', r"\1", drawing, count=1)
+    return drawing
 
 
 def _embedded(data: bytes, kind: str) -> str:
