@@ -42,7 +42,9 @@ HeldOut = Annotated[str | None, typer.Option(help="store of images that the mode
 Model = Annotated[Path, typer.Option(help=CHECKPOINT_HELP)]
 ModelToo = Annotated[Path | None, typer.Option("--model", help=CHECKPOINT_HELP)]
 Out = Annotated[Path | None, typer.Option(help="run folder to make, or to go on with if it was interrupted")]
-Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file with denoisers or lenses of your own")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Python file with denoisers or lenses of your own")
+]
 Preset = Annotated[str, typer.Option(help="tiny (seconds), small (minutes on two cores) or paper")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="of everything that is drawn")]
 SeedToo = Annotated[

@@ -45,6 +45,7 @@ class ExplainConfig(pydantic.BaseModel):
         measurement: how much is measured.
         mechanisms: names of the denoisers that are compared; all that take these images by default.
         lenses: names in `scorescope list lenses`; all by default.
+        closer: what an older version called lenses besides the verdict and the mechanisms; kept nowhere.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -59,12 +60,13 @@ class ExplainConfig(pydantic.BaseModel):
     measurement: LensSettings = LensSettings()
     mechanisms: tuple[str, ...] = ()
     lenses: tuple[str, ...] = ()
+    closer: tuple[str, ...] | None = pydantic.Field(None, exclude=True)
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _closer(cls, values: Any) -> Any:
         """`closer`, which named explanations to look at besides the verdict and the mechanisms, as names of lenses."""
-        if not isinstance(values, Mapping) or "closer" not in values:
+        if not isinstance(values, Mapping) or values.get("closer") is None:
             return values
         unknown = [look for look in values["closer"] if look not in CLOSER]
         if unknown:
