@@ -22,9 +22,9 @@ from tests.conftest import GOLDEN
 from tests.networks.readers.files import archive, edm_pickle, song_network, state_dict, unet
 
 from scorescope.foundation import UserError
+from scorescope.foundation.inert.restricted_unpickler import Budget
 from scorescope.networks import open_checkpoint
 from scorescope.networks.readers import opening
-from scorescope.networks.readers.restricted_unpickler import Budget
 
 MEMORY = 400 << 20  # bytes that the process may grow by, whatever the files claim
 

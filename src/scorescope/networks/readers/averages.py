@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from scorescope.networks.readers.stored_tensor import StoredTensor
+from scorescope.foundation.inert.stored_tensor import StoredTensor
 
 TENSORS, ELEMENTS = 16, 1 << 21
 FAR_APART = 0.5

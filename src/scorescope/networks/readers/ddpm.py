@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from scorescope.foundation.inert.stored_tensor import StoredTensor
 from scorescope.networks.readers.formats import CheckpointFile, Format, Given, Reading, Shapes
-from scorescope.networks.readers.stored_tensor import StoredTensor
 from scorescope.networks.readers.use import stepped_use
 
 ARCHITECTURE = "ddpm-unet"

@@ -23,11 +23,11 @@ from pydantic_core import from_json
 from torch import Tensor, nn
 
 from scorescope.foundation import UserError
+from scorescope.foundation.inert.file_view import viewed
+from scorescope.foundation.inert.restricted_unpickler import Budget
+from scorescope.foundation.inert.stored_tensor import StoredTensor
 from scorescope.networks.labels import Classes
-from scorescope.networks.readers.file_view import viewed
-from scorescope.networks.readers.restricted_unpickler import Budget
 from scorescope.networks.readers.state_dict import read_safetensors, read_torch_state_dict
-from scorescope.networks.readers.stored_tensor import StoredTensor
 
 PIPELINE, UNET, SCHEDULER = "model_index.json", "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model"

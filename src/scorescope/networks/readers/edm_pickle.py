@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import (
+from scorescope.foundation.inert.restricted_unpickler import (
     DICTIONARIES,
     Budget,
     Call,
@@ -23,14 +23,14 @@ from scorescope.networks.readers.restricted_unpickler import (
     read_pickle,
     refused_name,
 )
-from scorescope.networks.readers.stored_tensor import (
+from scorescope.foundation.inert.stored_tensor import (
     TENSOR_NAMES,
     Storage,
     StoredTensor,
     refuse_unfolding,
     stored_tensor,
 )
-from scorescope.networks.readers.torch_archive import read_archive
+from scorescope.foundation.inert.torch_archive import read_archive
 
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
 STORAGE_BYTES = "torch.storage._load_from_bytes"

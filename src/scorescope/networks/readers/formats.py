@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Call, attributes_of
-from scorescope.networks.readers.stored_tensor import StoredTensor
+from scorescope.foundation.inert.restricted_unpickler import Call, attributes_of
+from scorescope.foundation.inert.stored_tensor import StoredTensor
 
 Shapes = Mapping[str, tuple[int, ...]]
 MOST_SETTINGS = 400

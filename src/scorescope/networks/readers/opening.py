@@ -22,12 +22,14 @@ from typing import Any
 from torch import nn
 
 from scorescope.foundation import UserError
+from scorescope.foundation.inert.file_view import viewed
+from scorescope.foundation.inert.restricted_unpickler import Budget
+from scorescope.foundation.inert.torch_archive import is_archive
 from scorescope.networks.checkpoint import DESCRIPTION, NetworkConfig, build_network, load_network
 from scorescope.networks.preconditioning import Preconditioning, preconditioning_from
 from scorescope.networks.readers.averages import are_finite, note_on_other
 from scorescope.networks.readers.diffusers_folder import is_diffusers_folder, read_diffusers_folder
 from scorescope.networks.readers.edm_pickle import EDMNetwork, read_edm_pickle
-from scorescope.networks.readers.file_view import viewed
 from scorescope.networks.readers.formats import (
     IN_A_STUDY,
     Assumption,
@@ -39,7 +41,6 @@ from scorescope.networks.readers.formats import (
     recognized,
 )
 from scorescope.networks.readers.rebuilding import NotFiniteError, rebuild
-from scorescope.networks.readers.restricted_unpickler import Budget
 from scorescope.networks.readers.state_dict import (
     AVERAGED,
     RAW,
@@ -47,7 +48,6 @@ from scorescope.networks.readers.state_dict import (
     read_safetensors_state_dict,
     read_torch_state_dict,
 )
-from scorescope.networks.readers.torch_archive import is_archive
 from scorescope.networks.readers.use import said_use
 from scorescope.networks.readers.weight_sets import is_averaged_name
 from scorescope.networks.readers.words import ACCEPTED, check_there

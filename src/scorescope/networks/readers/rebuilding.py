@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.stored_tensor import StoredTensor
+from scorescope.foundation.inert.stored_tensor import StoredTensor
 
 # A block of any of our networks has at most three modules without weights to one with; a constructor that makes many
 # more than the file has tensors is building another network.

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Budget
-from scorescope.networks.readers.stored_tensor import StoredTensor, refuse_unfolding, stored_tensor
-from scorescope.networks.readers.torch_archive import read_archive
+from scorescope.foundation.inert.restricted_unpickler import Budget
+from scorescope.foundation.inert.stored_tensor import StoredTensor, refuse_unfolding, stored_tensor
+from scorescope.foundation.inert.torch_archive import read_archive
 from scorescope.networks.readers.weight_sets import WeightSet, WeightSets, by_order, flat_sets, weight_sets
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "unet.", "denoise_fn.", "denoiser.")

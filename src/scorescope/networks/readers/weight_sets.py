@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Call, attributes_of, entries_of, members_of
-from scorescope.networks.readers.stored_tensor import is_tensor
+from scorescope.foundation.inert.restricted_unpickler import Call, attributes_of, entries_of, members_of
+from scorescope.foundation.inert.stored_tensor import is_tensor
 
 RAW_NAMES = (
     "state_dict",

@@ -11,9 +11,9 @@ import torch
 from tests.networks.readers.files import archive
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Budget
+from scorescope.foundation.inert.restricted_unpickler import Budget
+from scorescope.foundation.inert.torch_archive import is_archive, read_archive
 from scorescope.networks.readers.state_dict import read_torch_state_dict
-from scorescope.networks.readers.torch_archive import is_archive, read_archive
 
 VALUES = {
     "matrix": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Budget
+from scorescope.foundation.inert.restricted_unpickler import Budget
 
 ZIP_MAGIC = b"PK\x03\x04"
 _END, _END_SIZE = b"PK\x05\x06", 22

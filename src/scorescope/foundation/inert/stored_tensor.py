@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import Call, Known
+from scorescope.foundation.inert.restricted_unpickler import Call, Known
 
 MOST_DIMENSIONS = 8
 LARGEST_SIZE = 1 << 40

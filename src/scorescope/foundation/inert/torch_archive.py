@@ -19,15 +19,15 @@ from typing import Any
 import torch
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import (
+from scorescope.foundation.inert.restricted_unpickler import (
     Budget,
     Known,
     Persistent,
     Pickle,
     read_pickle,
 )
-from scorescope.networks.readers.stored_tensor import STORAGES, Storage
-from scorescope.networks.readers.zip_directory import ZIP_MAGIC, ZipRecord, read_directory
+from scorescope.foundation.inert.stored_tensor import STORAGES, Storage
+from scorescope.foundation.inert.zip_directory import ZIP_MAGIC, ZipRecord, read_directory
 
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 LEGACY_PROTOCOL = 1001

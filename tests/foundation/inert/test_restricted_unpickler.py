@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from scorescope.foundation import UserError
-from scorescope.networks.readers.restricted_unpickler import (
+from scorescope.foundation.inert.restricted_unpickler import (
     Budget,
     Call,
     OddKey,
