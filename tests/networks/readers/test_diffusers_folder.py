@@ -13,7 +13,7 @@ from tests.conftest import relative_error
 from scorescope.foundation import UserError
 from scorescope.networks import open_checkpoint
 from scorescope.networks.readers import diffusers_folder
-from scorescope.networks.readers.diffusers_folder import signal_table
+from scorescope.networks.readers.diffusers_schedulers import signal_table
 
 diffusers = pytest.importorskip("diffusers", reason="the optional package diffusers is not installed")
 
@@ -181,7 +181,14 @@ def edited(folder, tmp_path, name, **changes):
         ("unet/config.json", {"layers_per_block": 10**9}, "too few"),
         ("unet/config.json", {"act_fn": "nonsense"}, "build no UNet2DModel"),
         ("unet/config.json", {"out_channels": 5}, "makes 5 channels of 1"),
-        ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "its scheduler is a 'EDMEuler"),
+        ("model_index.json", {"text_encoder": ["transformers", "CLIPTextModel"]}, "images that texts describe"),
+        ("scheduler/scheduler_config.json", {"_class_name": "VQDiffusionScheduler"}, "its scheduler is a 'VQDiff"),
+        ("scheduler/scheduler_config.json", {"timestep_type": "continuous"}, "timestep_type is 'continuous'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "EDMEulerScheduler", "prediction_type": "v_prediction"},
+            "of an 'EDMEulerScheduler' epsilon is supported",
+        ),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type is 'flow'"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps is 1000000000"),
         ("scheduler/scheduler_config.json", {"beta_end": 3.0}, "betas do not lie between 0 and 1"),
@@ -203,6 +210,7 @@ def test_other_folders_are_refused(ddpm, tmp_path, name, changes, said):
         ("unet/config.json", b"[]", "is not a JSON object"),
         ("unet/diffusion_pytorch_model.safetensors", b"short", "damaged or cut short"),
         ("unet/diffusion_pytorch_model.safetensors", None, "neither diffusion_pytorch_model.safetensors nor"),
+        ("scheduler/scheduler_config.json", None, "has no scheduler/scheduler_config.json"),
         ("unet/config.json", None, r"has no config\.json"),
     ],
 )
@@ -214,6 +222,131 @@ def test_damaged_folders_are_refused(ddpm, tmp_path, name, content, said):
         (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=said):
         open_checkpoint(folder)
+
+
+def same_images(opened, unet):
+    """The folder's denoiser is that of noise prediction over the usual table, by this network."""
+    noisy, sigma = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0.2, 2.0])
+    with torch.no_grad():
+        at = opened.preconditioning.coefficients(sigma.double())
+        scale = at.into.float().reshape(-1, 1, 1, 1)
+        expected = noisy - sigma.reshape(-1, 1, 1, 1) * unet(scale * noisy, at.noise.float()).sample
+        return relative_error(opened.preconditioning.denoise(opened.network, noisy, sigma), expected)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_half_precision_variants_open_where_there_is_nothing_else(tmp_path, safe):
+    unet = model().half()
+    folder = tmp_path / "half"
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(
+        folder, variant="fp16", safe_serialization=safe
+    )
+    opened = open_checkpoint(folder)
+    assert "the fp16 variant of its weights" in opened.origin
+    assert next(opened.network.parameters()).dtype == torch.float32
+    assert same_images(opened, unet.float()) < 1e-5
+    model().save_pretrained(folder / "unet", safe_serialization=safe)
+    assert "variant of its weights" not in open_checkpoint(folder).origin
+
+
+def test_shards_are_put_together(tmp_path):
+    unet = model()
+    folder = tmp_path / "sharded"
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    unet.save_pretrained(folder / "unet", max_shard_size="20KB")
+    shards = sorted((folder / "unet").glob("*-of-*.safetensors"))
+    assert len(shards) > 1
+    assert same_images(open_checkpoint(folder), unet) < 1e-5
+    shards[0].unlink()
+    with pytest.raises(UserError, match=f"1 of its {len(shards)} shards are missing"):
+        open_checkpoint(folder)
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
+    with pytest.raises(UserError, match="lists no shards beside it"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
+def test_solvers_of_a_table_are_read_as_the_table(tmp_path, kind, prediction):
+    unet = model()
+    scheduler = getattr(diffusers, kind)(num_train_timesteps=50, prediction_type=prediction, beta_end=0.1)
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "p")
+    opened = open_checkpoint(tmp_path / "p")
+    scheduler.set_timesteps(50)
+    step, place = scheduler.timesteps[20], 20
+    signal = float(scheduler.alphas_cumprod[int(step)])
+    sigma = ((1 - signal) / signal) ** 0.5
+    noisy = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * sigma
+    with torch.no_grad():
+        predicted = unet(signal**0.5 * noisy, step).sample
+        if kind == "EulerDiscreteScheduler":
+            assert relative_error(scheduler.scale_model_input(noisy, step), signal**0.5 * noisy) < 1e-4
+            expected = scheduler.step(predicted, step, noisy).pred_original_sample
+        else:
+            scheduler._step_index = place
+            expected = scheduler.convert_model_output(predicted, sample=signal**0.5 * noisy)
+        found = opened.preconditioning.denoise(opened.network, noisy, torch.full((3,), sigma))
+    assert relative_error(found, expected) < 1e-4
+
+
+def test_a_consistency_model_is_told_250_ln_sigma(tmp_path):
+    unet = model()
+    scheduler = diffusers.CMStochasticIterativeScheduler(sigma_min=0.05)
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "p")
+    opened = open_checkpoint(tmp_path / "p")
+    sigma = 1.7
+    noisy = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * sigma
+    skip, out = scheduler.get_scalings_for_boundary_condition(torch.tensor(sigma))
+    with torch.no_grad():
+        time = torch.as_tensor(scheduler.sigma_to_t(torch.tensor([sigma])))
+        predicted = unet(noisy / (sigma**2 + scheduler.config.sigma_data**2) ** 0.5, time).sample
+        found = opened.preconditioning.denoise(opened.network, noisy, torch.full((2,), sigma))
+    assert relative_error(found, skip * noisy + out * predicted) < 1e-5
+
+
+def test_a_scheduler_of_edm_is_its_preconditioning(tmp_path):
+    unet = model()
+    scheduler = diffusers.EDMEulerScheduler(sigma_data=0.4)
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "p")
+    opened = open_checkpoint(tmp_path / "p")
+    sigma = torch.tensor(0.9)
+    noisy = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * sigma
+    with torch.no_grad():
+        predicted = unet(scheduler.precondition_inputs(noisy, sigma), scheduler.precondition_noise(sigma)).sample
+        expected = scheduler.precondition_outputs(noisy, predicted, sigma)
+        found = opened.preconditioning.denoise(opened.network, noisy, sigma.expand(2))
+    assert relative_error(found, expected) < 1e-5
+
+
+def test_flow_matching_predicts_noise_less_image(tmp_path):
+    unet = model()
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "p")
+    opened = open_checkpoint(tmp_path / "p")
+    scheduler.set_timesteps(10)
+    time = scheduler.timesteps[-1:]
+    share = float(scheduler.sigmas[-2])
+    generator = torch.Generator().manual_seed(1)
+    image, noise = (torch.randn(2, 1, 8, 8, generator=generator) for _ in range(2))
+    state = scheduler.scale_noise(image, time, noise)
+    with torch.no_grad():
+        expected = scheduler.step(
+            unet(state, time).sample, time[0], state
+        ).prev_sample  # the last step ends at the image
+        found = opened.preconditioning.denoise(
+            opened.network, state / (1 - share), torch.full((2,), share / (1 - share))
+        )
+    assert relative_error(found, expected) < 1e-4
+
+
+def test_a_last_step_of_pure_noise_is_left_out_and_said(tmp_path):
+    scheduler = diffusers.DDIMScheduler(num_train_timesteps=30, rescale_betas_zero_snr=True)
+    diffusers.DDIMPipeline(model(), scheduler).save_pretrained(tmp_path / "p")
+    opened = open_checkpoint(tmp_path / "p")
+    assert "its last step, pure noise, is left out" in opened.origin
+    assert len(opened.config.preconditioning_arguments["time"]["alphas_cumprod"]) == 29
 
 
 def test_without_the_package_the_extra_is_named(ddpm, monkeypatch):
