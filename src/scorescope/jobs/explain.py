@@ -191,7 +191,7 @@ def _model(path: str, name: str, config: ExplainConfig, images: DataSplit, works
     opened = open_checkpoint(path, config.architecture, config.arguments, sides=images.train.image_shape[1:])
     network = denoiser_of(opened, name, config.class_label).to(workspace.device)
     _check_fit(network, images, path)
-    training, provenance = own_training_images(opened.config.training, images.train)
+    training, provenance = own_training_images(opened.config, images.train)
     return _Model(network, training, opened.origin, provenance)
 
 

@@ -49,6 +49,13 @@ class NetworkConfig(pydantic.BaseModel):
     sigma_range: tuple[float, float]
     training: dict[str, Any] = {}
 
+    @property
+    def flips(self) -> bool | None:
+        """Whether it was trained on mirrored images too, as recorded; None if nothing is."""
+        settings = self.training.get("config")
+        recorded = settings.get("flips") if isinstance(settings, dict) else self.training.get("flips")
+        return recorded if isinstance(recorded, bool) else None
+
 
 def build_network(config: NetworkConfig, seed: int = 0) -> nn.Module:
     """A freshly initialized network, the same for the same seed; the caller's random state is left as it was.

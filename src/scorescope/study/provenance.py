@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from scorescope.data import ImageSet
+from scorescope.networks import NetworkConfig
 from scorescope.training import Selection
 
 ITS_OWN = "those that the checkpoint says it was trained on"
 
 
-def own_training_images(record: Mapping[str, Any], images: ImageSet) -> tuple[ImageSet, str]:
-    """The part of the data that a checkpoint was trained on, and what is known of that, in words.
+def own_training_images(config: NetworkConfig, images: ImageSet, flips: bool | None = None) -> tuple[ImageSet, str]:
+    """The part of the data that a checkpoint was trained on, mirrored too if it was, and what is known of that, in words.
 
     Args:
-        record: the checkpoint's `NetworkConfig.training`; empty if it says nothing.
+        config: the checkpoint's.
         images: the data set that it is to be compared with; all of it, where the checkpoint names no part.
+        flips: whether mirror images belong to them; None for what the checkpoint records.
     """
+    chosen, said = _chosen(config, images)
+    if config.flips if flips is None else flips:
+        return chosen.with_flips(), f"{said}; mirror images included"
+    return chosen, said
+
+
+def _chosen(config: NetworkConfig, images: ImageSet) -> tuple[ImageSet, str]:
+    record = config.training
     recorded = record.get("selection")
     if recorded and recorded["total"] == images.stored:
         chosen = Selection.model_validate(recorded).choose(images)

@@ -7,7 +7,7 @@ import torch
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.lenses.inputs import HELD_OUT, TRAIN, forward, outputs, reverse
-from scorescope.networks import NetworkConfig, build_network, save_network
+from scorescope.networks import NetworkConfig, build_network, open_checkpoint, save_network
 from scorescope.papers.niedoba2025.compared import ComparedConfig, open_comparison, unique_names
 from scorescope.probes.distances import angle, cosine, squared_difference
 from scorescope.study.provenance import own_training_images
@@ -54,11 +54,15 @@ def test_a_network_is_compared_with_the_half_it_was_trained_on(workspace, tmp_pa
     selection = Selection(total=images.stored, size=50, share=1)
     half = selection.choose(images)
     record = {"selection": selection.model_dump(), "data_sha256": half.fingerprint(), "config": {"flips": True}}
-    assert own_training_images(record, images)[0].fingerprint() == half.fingerprint()
-    other, said = own_training_images({"data_sha256": "another"}, images)
+    path = checkpoint(tmp_path / "net", training=record)
+    config = open_checkpoint(path).config
+    assert own_training_images(config, images, flips=False)[0].fingerprint() == half.fingerprint()
+    mirrored, said = own_training_images(config, images)
+    assert mirrored.fingerprint() == half.with_flips().fingerprint()
+    assert said.endswith("mirror images included")
+    other, said = own_training_images(config.model_copy(update={"training": {"data_sha256": "another"}}), images)
     assert other is images
     assert "trained on other images" in said
-    path = checkpoint(tmp_path / "net", training=record)
     (one,) = opened(workspace, path).networks
     assert len(one.training) == 100
     assert np.array_equal(one.training.read(0, 50), half.read(0, 50))

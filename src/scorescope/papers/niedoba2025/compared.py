@@ -168,17 +168,10 @@ def _compared(
         denoiser = denoiser_of(opened, name, label)
     except UserError as error:
         raise UserError(f"{name}: {error}, with class_label=N") from error
-    record = opened.config.training
-    training, provenance = own_training_images(record, images)
-    flips = record.get("config", {}).get("flips", False) if config.flips is None else config.flips
-    if flips:
-        training = training.with_flips()
+    training, provenance = own_training_images(opened.config, images, config.flips)
     if denoiser.class_label is not None:
         training, provenance = training.of_class(denoiser.class_label), f"{provenance}, class {denoiser.class_label}"
-    said = (
-        f"{opened.origin} Compared with {len(training)} training images of {training.name}"
-        f"{', mirror images included' if flips else ''}: {provenance}."
-    )
+    said = f"{opened.origin} Compared with {len(training)} training images of {training.name}: {provenance}."
     key = training.fingerprint()[:12]
     return Compared(name, denoiser.to(workspace.device), training, key, OptimalDenoiser(training), said)
 
