@@ -24,13 +24,15 @@ class BFCNN(nn.Module):
         channels: image channels C.
         width: channels of every layer between; 64 in the paper.
         layers: convolutions, at least 2; 21 in the paper, which sees 43×43 pixels around each.
+        first_layer_linear: whether the first convolution has no ReLU after it, as in the lab's later networks.
 
     Raises:
         UserError: fewer than 2 layers.
     """
 
-    def __init__(self, channels: int = 1, width: int = 64, layers: int = 21) -> None:
+    def __init__(self, channels: int = 1, width: int = 64, layers: int = 21, first_layer_linear: bool = False) -> None:
         super().__init__()
+        self.first_layer_linear = first_layer_linear
         if layers < 2:
             raise UserError(f"a BF-CNN has at least 2 layers, found {layers}")
         widths = [channels, *[width] * (layers - 1), channels]
@@ -41,7 +43,8 @@ class BFCNN(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        x: Tensor = self.conv_layers[0](noisy).relu()
+        x: Tensor = self.conv_layers[0](noisy)
+        x = x if self.first_layer_linear else x.relu()
         for convolve, normalize in zip(self.conv_layers[1:-1], self.BN_layers, strict=True):
             x = normalize(convolve(x)).relu()
         noise: Tensor = self.conv_layers[-1](x)

@@ -219,6 +219,23 @@ class VPPreconditioning(LinearPreconditioning):
         return vp_sigma(self.epsilon_t, self.beta_d, self.beta_min), vp_sigma(1.0, self.beta_d, self.beta_min)
 
 
+@register("sub-vp", "noise prediction of the continuous sub-VP process, c_noise = (M − 1) t (Song et al. 2021)")
+class SubVPPreconditioning(VPPreconditioning):
+    """Noise prediction on ``x_t = m x + (1 − m²) n``, ``m = exp(−β_d t²/4 − β_min t/2)``, so that ``σ = (1 − m²)/m``."""
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """As of `VPPreconditioning`, for the m and t of this process."""
+        signal = 2 / (sigma + torch.sqrt(sigma**2 + 4))  # m, the positive root of m² + σ m − 1
+        time = vp_time((sigma / signal).sqrt(), self.beta_d, self.beta_min)  # 1/m² − 1 = σ/m
+        return Coefficients(torch.ones_like(sigma), -sigma, signal, (self.steps - 1) * time)
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """From t = epsilon_t to t = 1."""
+        low, high = (math.expm1(self.beta_d * t**2 / 2 + self.beta_min * t) for t in (self.epsilon_t, 1.0))
+        return low * (1 + low) ** -0.5, high * (1 + high) ** -0.5
+
+
 @register("ve", "noise prediction of unscaled images, c_noise = ln(σ/2) (Song et al. 2021)")
 class VEPreconditioning(LinearPreconditioning):
     """Prediction of the negative noise, images unscaled."""

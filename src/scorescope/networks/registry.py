@@ -18,7 +18,9 @@ from scorescope.networks.bf_cnn import BFCNN
 from scorescope.networks.ddpm_unet import DDPMUNet
 from scorescope.networks.dhariwal_unet import DhariwalUNet
 from scorescope.networks.dit import DiT
+from scorescope.networks.edm2_unet import EDM2UNet
 from scorescope.networks.guided_unet import GuidedUNet
+from scorescope.networks.k_diffusion_unet import KDiffusionUNet
 from scorescope.networks.lucidrains_unet import LucidrainsUNet
 from scorescope.networks.mlp import MLP
 from scorescope.networks.song_unet import SongUNet
@@ -232,6 +234,13 @@ architectures.add(
 architectures.add(
     "mlp",
     Architecture(MLP, _mlp, "edm", "fully connected, also for points in the plane (width, depth)", "this project"),
+)
+architectures.add(
+    "edm2",
+    _opened(EDM2UNet, "edm", "magnitude-preserving U-Net of EDM2", "Karras et al. 2024, arXiv 2312.02696"),
+)
+architectures.add(
+    "k-diffusion-unet", _opened(KDiffusionUNet, "edm", "U-Net image_v1 of k-diffusion", "crowsonkb/k-diffusion")
 )
 architectures.add(
     "guided-unet",

@@ -45,9 +45,11 @@ class VPTime(TimeVariable):
         beta_min: β at t = 0.
         scale: the network is told ``scale · t``; 999 in Song et al. and in U-ViT.
         epsilon: smallest t.
+        toward: ``noise``: t is 1 at the noise; ``image``: the network is told ``1 − t``.
     """
 
     kind: Literal["vp"] = "vp"
+    toward: Literal["noise", "image"] = "noise"
     beta_d: float = pydantic.Field(19.9, gt=0)
     beta_min: float = pydantic.Field(0.1, ge=0)
     scale: float = pydantic.Field(999.0, gt=0)
@@ -55,7 +57,8 @@ class VPTime(TimeVariable):
 
     def time(self, sigma: Tensor) -> Tensor:
         """See `TimeVariable.time`."""
-        return self.scale * vp_time(sigma, self.beta_d, self.beta_min)
+        time = vp_time(sigma, self.beta_d, self.beta_min)
+        return self.scale * (time if self.toward == "noise" else 1 - time)
 
     @property
     def sigma_range(self) -> tuple[float, float]:

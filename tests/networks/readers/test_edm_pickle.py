@@ -35,7 +35,7 @@ def test_golden_files_denoise_as_their_authors_code_does(golden, name, executing
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("ddpmpp_edm", ("ddpm++", "edm", {"sigma_data": 0.5}, (0.002, 80))),
+        ("ddpmpp_edm", ("ddpm++", "edm", {"sigma_data": 0.5, "noise_scale": 0.25, "boundary": 0.0}, (0.002, 80))),
         ("ddpmpp_vp", ("ddpm++", "vp", {"beta_d": 19.9, "beta_min": 0.1, "steps": 1000, "epsilon_t": 1e-5}, None)),
         ("ncsnpp_ve", ("ncsn++", "ve", {}, (0.02, 100))),
     ],

@@ -1,6 +1,8 @@
-"""EDM's ``network-snapshot-*.pkl`` and the published files of the same form (Karras et al. 2022, arXiv 2206.00364).
+"""Networks in EDM's persistence format: its snapshots and training states, and EDM2's snapshots.
 
-A dictionary whose key ``ema`` holds a network in their persistence format: a call of a reconstruct function with one
+Karras et al. 2022, arXiv 2206.00364, and Karras et al. 2024, arXiv 2312.02696. ``network-snapshot-*.pkl`` is a dictionary whose
+key ``ema`` holds an average of the network; ``training-state-*.pt``, an archive of ``torch.save``, has the network itself
+under ``net``. Both are in their persistence format: a call of a reconstruct function with one
 dictionary, which records the source code of the network's module, its class, its constructor's arguments and its
 attributes, and so on for every submodule. The source code is there to be executed on loading. It is skipped here: the
 class's name chooses one of *our* classes, the recorded arguments build it, and the parameters and buffers, collected
@@ -10,8 +12,8 @@ from the nested records under the names that ``state_dict`` would give them, fil
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scorescope.foundation import UserError
@@ -30,7 +32,7 @@ from scorescope.foundation.inert.stored_tensor import (
     refuse_unfolding,
     stored_tensor,
 )
-from scorescope.foundation.inert.torch_archive import read_archive
+from scorescope.foundation.inert.torch_archive import Archive, read_archive
 
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
 STORAGE_BYTES = "torch.storage._load_from_bytes"
@@ -52,7 +54,9 @@ LONGEST_WORD = 64
 _SIGNATURES = {
     "SongUNet": ("img_resolution", "in_channels", "out_channels", "label_dim", "augment_dim"),
     "DhariwalUNet": ("img_resolution", "in_channels", "out_channels", "label_dim", "augment_dim"),
+    "UNet": ("img_resolution", "img_channels", "label_dim"),
 }
+_INSIDE = ("model", "unet")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class EDMNetwork:
         model: class name of the network inside ("SongUNet").
         arguments: constructor arguments of that network.
         tensors: its parameters and buffers by name.
+        averaged: whether they are an average of the weights.
+        flips: whether it was trained on mirrored images too; None if the file does not say.
     """
 
     preconditioning: str
@@ -72,6 +78,8 @@ class EDMNetwork:
     model: str
     arguments: dict[str, Any]
     tensors: dict[str, StoredTensor]
+    averaged: bool = True
+    flips: bool | None = None
 
 
 def read_edm_pickle(data: memoryview, budget: Budget) -> EDMNetwork:
@@ -91,16 +99,43 @@ def read_edm_pickle(data: memoryview, budget: Budget) -> EDMNetwork:
             f"it is a pickle, but not one of EDM's networks: those have the key 'ema', this holds {held}; give a"
             " network-snapshot-*.pkl, or save the network's state dict with torch.save"
         )
-    outer = _Module.of(root["ema"])
-    inner = _Module.of(outer.children().get("model"))
-    storages = _Storages(budget)
+    found = _network(root["ema"], _Storages(budget).of, len(data))
+    dataset = entries_of(root.get("dataset_kwargs")) or {}
+    flips = dataset.get("xflip")
+    return replace(found, flips=flips if isinstance(flips, bool) else None)
+
+
+def is_training_state(value: Any) -> bool:
+    """Whether what an archive of ``torch.save`` holds is a training state of EDM: a whole network under ``net``."""
+    net = (entries_of(value) or {}).get("net")
+    return isinstance(net, Call) and str(net.function) == RECONSTRUCT
+
+
+def read_training_state(archive: Archive, size: int) -> EDMNetwork:
+    """The network of an EDM training state, which is not averaged.
+
+    Args:
+        archive: for which `is_training_state`.
+        size: of the file, in bytes.
+
+    Raises:
+        UserError: its record is damaged, or of another kind of object.
+    """
+    entries = entries_of(archive.value) or {}
+    return replace(_network(entries.get("net"), archive.storage_of, size), averaged=False)
+
+
+def _network(record: Any, storage_of: Callable[[Any], Storage], size: int) -> EDMNetwork:
+    outer = _Module.of(record)
+    children = outer.children()
+    inner = _Module.of(next((children[name] for name in _INSIDE if name in children), None))
     tensors: dict[str, StoredTensor] = {}
     for prefix, module in _walk(inner):
-        for name, record in module.tensors():
-            tensors[prefix + name] = stored_tensor(record, storages.of)
+        for name, tensor in module.tensors():
+            tensors[prefix + name] = stored_tensor(tensor, storage_of)
         if len(tensors) > MOST_PARTS:
             raise _too_many("tensors")
-    refuse_unfolding(tensors.values(), len(data))
+    refuse_unfolding(tensors.values(), size)
     settings = {
         name: float(value)
         for name, value in outer.state.items()

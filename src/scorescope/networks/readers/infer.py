@@ -99,12 +99,6 @@ def _unet(shapes: Shapes, _: Mapping[str, Any]) -> Inferred:
     return Inferred({"channels": channels, "width": width, "blocks": blocks}, (channels, 0, 0))
 
 
-def _bfcnn(shapes: Shapes, _: Mapping[str, Any]) -> Inferred:
-    width, channels = shapes["conv_layers.0.weight"][:2]
-    layers = _count(r"conv_layers\.(\d+)\.", shapes)
-    return Inferred({"channels": channels, "width": width, "layers": layers}, (channels, 0, 0))
-
-
 def _dit(shapes: Shapes, given: Mapping[str, Any]) -> Inferred:
     hidden, channels, patch = shapes["x_embedder.proj.weight"][:3]
     side = patch * math.isqrt(shapes["pos_embed"][1])
@@ -239,7 +233,6 @@ def _occurs(mark: str, shapes: Mapping[str, Any]) -> bool:
 
 SIGNATURES: dict[str, Signature] = {
     "unet": Signature(("encoder.0.0.weight", "upsample.0.weight"), (), _unet),
-    "bf-cnn": Signature(("conv_layers.0.weight", "BN_layers.0.gammas"), (), _bfcnn),
     "ddpm++": Signature(("map_layer0.weight", "_aux_conv.weight", ".qkv."), ("map_noise.freqs",), _song),
     "ddpm++-no-attention": Signature(("map_layer0.weight", "_aux_conv.weight"), ("map_noise.freqs", ".qkv."), _song),
     "ncsn++": Signature(("map_layer0.weight", "_aux_conv.weight", "map_noise.freqs"), (), _song),

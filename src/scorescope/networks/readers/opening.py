@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ from torch import nn
 from scorescope.foundation import UserError
 from scorescope.foundation.inert.file_view import viewed
 from scorescope.foundation.inert.restricted_unpickler import Budget
-from scorescope.foundation.inert.torch_archive import is_archive
+from scorescope.foundation.inert.torch_archive import is_archive, read_archive
 from scorescope.networks.checkpoint import DESCRIPTION, NetworkConfig, build_network, load_network
 from scorescope.networks.preconditioning import Preconditioning, preconditioning_from
 from scorescope.networks.readers.averages import are_finite, note_on_other
 from scorescope.networks.readers.diffusers_folder import is_diffusers_folder, read_diffusers_folder
-from scorescope.networks.readers.edm_pickle import EDMNetwork, read_edm_pickle
+from scorescope.networks.readers.edm_pickle import (
+    EDMNetwork,
+    is_training_state,
+    read_edm_pickle,
+    read_training_state,
+)
 from scorescope.networks.readers.formats import (
     IN_A_STUDY,
     Assumption,
@@ -46,7 +51,7 @@ from scorescope.networks.readers.state_dict import (
     RAW,
     StateDict,
     read_safetensors_state_dict,
-    read_torch_state_dict,
+    state_dict_in,
 )
 from scorescope.networks.readers.use import said_use
 from scorescope.networks.readers.weight_sets import is_averaged_name
@@ -57,6 +62,7 @@ RUN_NETWORK = "network"
 PICKLE, LONGEST_HEADER = 0x80, 100_000_000
 CORRECT = f"name the right network with --arch, and its arguments with --arch-arg NAME=VALUE {IN_A_STUDY}"
 MOST_STEPS = 100_000
+AVERAGED_FILE, RAW_FILE = "nnet_ema.pth", "nnet.pth"
 
 # Arguments that are about the network's use, not its construction.
 IMAGE_SIZE, WEIGHTS = "image_size", "weights"
@@ -66,7 +72,9 @@ _EDM_PRECONDITIONINGS = {
     "VPPrecond": ("vp", {"beta_d": "beta_d", "beta_min": "beta_min", "M": "steps", "epsilon_t": "epsilon_t"}),
     "VEPrecond": ("ve", {}),
     "iDDPMPrecond": ("iddpm", {"C_1": "C_1", "C_2": "C_2", "M": "steps"}),
+    "Precond": ("edm", {"sigma_data": "sigma_data"}),
 }
+_EDM_MODELS = ("SongUNet", "DhariwalUNet", "UNet")
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def open_checkpoint(
     given = dict(arguments or {})
     try:
         if path.is_dir():
-            return _open_folder(path, architecture, given)
+            return _open_folder(path, architecture, given, sides)
         check_there(path)
         return _open_file(path, architecture, given, sides)
     except UserError as error:
@@ -136,9 +144,15 @@ def open_checkpoint(
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
-def _open_folder(path: Path, architecture: str | None, given: dict[str, Any]) -> OpenedNetwork:
+def _open_folder(
+    path: Path, architecture: str | None, given: dict[str, Any], sides: tuple[int, int] | None
+) -> OpenedNetwork:
     own = next((place for place in (path, path / RUN_NETWORK) if (place / DESCRIPTION).is_file()), None)
     foreign = is_diffusers_folder(path)
+    inside = _weights_inside(path, given.get(WEIGHTS)) if own is None and not foreign else None
+    if inside is not None:
+        opened = _open_file(inside, architecture, {k: v for k, v in given.items() if k != WEIGHTS}, sides)
+        return replace(opened, weights=AVERAGED if inside.name == AVERAGED_FILE else RAW)
     if own is None and not foreign:
         held = ", ".join(sorted(entry.name[:40] for entry in list(path.iterdir())[:50])[:4]) or "nothing"
         raise UserError(f"the folder is no checkpoint, it holds {held}; {ACCEPTED}")
@@ -161,13 +175,22 @@ def _open_folder(path: Path, architecture: str | None, given: dict[str, Any]) ->
     return OpenedNetwork(network, config, _origin(path, "diffusers UNet2DModel", config, found.assumed))
 
 
+def _weights_inside(path: Path, weights: str | None) -> Path | None:
+    """The file with weights in a folder of U-ViT's training script (``50000.ckpt``), averages unless raw ones are wanted."""
+    names = {RAW: (RAW_FILE,), AVERAGED: (AVERAGED_FILE,)}.get(weights or "", (AVERAGED_FILE, RAW_FILE))
+    return next((path / name for name in names if (path / name).is_file()), None)
+
+
 def _open_file(
     path: Path, architecture: str | None, given: dict[str, Any], sides: tuple[int, int] | None
 ) -> OpenedNetwork:
     weights = given.pop(WEIGHTS, None)
     data = viewed(path)
     if is_archive(data):
-        return _from_state_dict(path, read_torch_state_dict(data, Budget(), weights), architecture, given, sides)
+        archive = read_archive(data, None, Budget())
+        if is_training_state(archive.value):
+            return _from_training_state(path, read_training_state(archive, len(data)), architecture, given, weights)
+        return _from_state_dict(path, state_dict_in(archive, len(data), weights), architecture, given, sides)
     if _is_safetensors(data):
         return _from_state_dict(path, read_safetensors_state_dict(path, weights), architecture, given, sides)
     if data[0] == PICKLE:
@@ -183,7 +206,7 @@ def _is_safetensors(data: memoryview) -> bool:
     return len(data) > 8 and data[8] == ord("{") and int.from_bytes(data[:8], "little") <= LONGEST_HEADER
 
 
-def _from_edm(path: Path, found: EDMNetwork) -> OpenedNetwork:
+def _from_edm(path: Path, found: EDMNetwork, note: str = "") -> OpenedNetwork:
     if found.preconditioning not in _EDM_PRECONDITIONINGS:
         raise UserError(
             f"its network is a {found.preconditioning[:40]}; of EDM's files those with"
@@ -193,11 +216,14 @@ def _from_edm(path: Path, found: EDMNetwork) -> OpenedNetwork:
         architecture = "ncsn++" if found.arguments.get("embedding_type") == "fourier" else "ddpm++"
     elif found.model == "DhariwalUNet":
         architecture = "adm"
+    elif found.model == "UNet" and found.preconditioning == "Precond":
+        architecture = "edm2"
     else:
-        raise UserError(f"its network is a {found.model[:40]}; of EDM's files SongUNet and DhariwalUNet are supported")
+        raise UserError(f"its network is a {found.model[:40]}; of EDM's files {', '.join(_EDM_MODELS)} are supported")
     name, renamed = _EDM_PRECONDITIONINGS[found.preconditioning]
     preconditioning = preconditioning_from(name, _edm_settings(found, renamed))
-    resolution, channels = found.arguments.get("img_resolution"), found.arguments.get("in_channels")
+    resolution = found.arguments.get("img_resolution")
+    channels = found.arguments.get("img_channels" if architecture == "edm2" else "in_channels")
     if not isinstance(resolution, int) or not isinstance(channels, int):
         raise UserError("it does not record its images' size and channels: copy or download it again")
     config = NetworkConfig(
@@ -207,10 +233,39 @@ def _from_edm(path: Path, found: EDMNetwork) -> OpenedNetwork:
         preconditioning_arguments=preconditioning.model_dump(mode="json"),
         image_shape=(channels, resolution, resolution),
         sigma_range=_recorded_range(found, preconditioning),
+        training={} if found.flips is None else {"flips": found.flips},
     )
     network = rebuild(lambda: build_network(config), found.tensors, found.model)
-    what = f"EDM pickle, {found.model} in {found.preconditioning}, averaged weights"
-    return OpenedNetwork(network, config, _origin(path, what, config, ()))
+    weights = AVERAGED if found.averaged else RAW
+    kind = ("EDM2" if architecture == "edm2" else "EDM") + (" pickle" if found.averaged else " training state")
+    what = f"{kind}, {found.model} in {found.preconditioning}, {weights} weights"
+    read = (
+        () if found.flips is None else (f"trained {'on mirrored images too' if found.flips else 'without mirroring'}",)
+    )
+    return OpenedNetwork(
+        network,
+        config,
+        _origin(path, what, config, (), read, note),
+        kind,
+        weights,
+        read=read,
+        notes=(note,) * bool(note),
+    )
+
+
+def _from_training_state(
+    path: Path, found: EDMNetwork, architecture: str | None, given: Mapping[str, Any], weights: str | None
+) -> OpenedNetwork:
+    """A training state of EDM, whose averages are in the snapshot beside it."""
+    beside = path.with_name(path.name.replace("training-state", "network-snapshot")).with_suffix(".pkl")
+    where = (
+        f"{beside.name} beside it" if beside.is_file() and beside != path else "the network-snapshot-*.pkl of its run"
+    )
+    if weights == AVERAGED:
+        raise UserError(f"a training state holds raw weights; the averages are in {where}")
+    if architecture is not None or given:
+        raise UserError("the training state says itself which network it holds: leave out --arch and --arch-arg")
+    return _from_edm(path, found, f"its averages, which samples are drawn from, are in {where}")
 
 
 def _edm_settings(found: EDMNetwork, renamed: Mapping[str, str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from scorescope.foundation import UserError
 from scorescope.foundation.inert.restricted_unpickler import Budget
 from scorescope.foundation.inert.stored_tensor import StoredTensor, refuse_unfolding, stored_tensor
-from scorescope.foundation.inert.torch_archive import read_archive
+from scorescope.foundation.inert.torch_archive import Archive, read_archive
 from scorescope.networks.readers.weight_sets import WeightSet, WeightSets, by_order, flat_sets, weight_sets
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "unet.", "denoise_fn.", "denoiser.")
@@ -70,18 +70,22 @@ def read_torch_state_dict(data: memoryview, budget: Budget, weights: str | None 
     Raises:
         UserError: it is damaged, holds no weights that could be found, or not those that were asked for.
     """
-    archive = read_archive(data, None, budget)
+    return state_dict_in(read_archive(data, None, budget), len(data), weights)
+
+
+def state_dict_in(archive: Archive, size: int, weights: str | None = None) -> StateDict:
+    """The state dictionary in an archive of ``torch.save`` of so many bytes, as `read_torch_state_dict` gives it."""
     sets = weight_sets(archive.value)
 
     def stored(found: WeightSet | None) -> WeightSet | None:
         if found is None:
             return None
         tensors = {name: stored_tensor(record, archive.storage_of) for name, record in found.tensors.items()}
-        refuse_unfolding(tensors.values(), len(data))
+        refuse_unfolding(tensors.values(), size)
         return WeightSet(tensors, found.where)
 
     nameless = tuple(stored_tensor(record, archive.storage_of) for record in sets.nameless)
-    refuse_unfolding(nameless, len(data))
+    refuse_unfolding(nameless, size)
     return chosen(WeightSets(stored(sets.raw), stored(sets.averaged), nameless, sets.beside), weights)
 
 
