@@ -1,8 +1,7 @@
-"""Matrix products without rounding, as fast as the processor multiplies bytes.
+"""Matrix products of bytes without rounding, by PyTorch: its byte product, or float32 products in pieces that are exact.
 
-A float matrix is written as ``scale · (d₂·256² + d₁·256 + d₀)`` with one scale a row and digits d in −128…127. Its
-product with a matrix of bytes is then three byte products, each exact in 32-bit integers, and processors multiply bytes
-several times faster than floats: the 24-bit product is both more accurate than a float32 product and faster.
+Processors and devices with instructions for it multiply bytes several times faster than floats; on others the same call is
+a hundred times slower than a float32 product, so the processor's engine measures before it uses one (`exact_product`).
 """
 
 from __future__ import annotations
@@ -10,12 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-
-Bytes = npt.NDArray[np.int8]
 
 DIGITS = 3
 LARGEST_DIGITS = 127 * (256**2 + 256 + 1)
@@ -29,53 +24,20 @@ _FEWEST_TERMS = 8
 _log = logging.getLogger(__name__)
 
 
-def to_digits(rows: npt.NDArray[np.float64]) -> tuple[Bytes, npt.NDArray[np.float64]]:
-    """Write each row as digits: rows (B, d) -> digits int8 (3, B, d), highest first, and scale float64 (B,).
-
-    ``rows ≈ scale · (digits[0]·65536 + digits[1]·256 + digits[2])`` within half a scale, that is within 6e-8 of the row's
-    largest absolute value.
-    """
-    largest = np.abs(rows).max(axis=1)
-    scale = np.where(largest > 0, largest, 1.0) / LARGEST_DIGITS
-    whole = np.rint(rows / scale[:, None]).astype(np.int32)
-    digits = np.empty((DIGITS, *rows.shape), dtype=np.int8)
-    for place in (2, 1, 0):
-        digits[place] = whole.astype(np.int8)  # wraps to the balanced lowest digit
-        whole = (whole - digits[place]) >> 8
-    return digits, scale
-
-
-def from_digits(products: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Put digit products (3, …) together: float64 (…), exact below 2⁵³."""
-    whole: npt.NDArray[np.float64] = products[0] * 65536.0 + products[1] * 256.0 + products[2]
-    return whole
-
-
-def integer_product(a: Bytes, b: Bytes) -> npt.NDArray[np.integer]:
-    """``a @ b`` for int8 (m, k) and int8 (k, n), exact; b may be a transposed view.
+def integer_product_on(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` for int8 (m, k) and int8 (k, n) on any device, exact; b may be a transposed view.
 
     Returns int32 (m, n), or int64 where k is so large that 32 bits could overflow.
     """
-    result: npt.NDArray[np.integer] = integer_product_on(torch.from_numpy(a), torch.from_numpy(b)).numpy()
-    return result
+    return byte_product(a, b) if _byte_product_is_exact(a.device.type) else product_in_pieces(a, b)
 
 
-def integer_product_on(a: Tensor, b: Tensor) -> Tensor:
-    """The same for int8 tensors on any device."""
+def byte_product(a: Tensor, b: Tensor) -> Tensor:
+    """The same by PyTorch's byte product, exact where `_byte_product_is_exact` says so."""
     if a.shape[1] > MOST_TERMS:
-        starts = range(0, a.shape[1], MOST_TERMS)
-        cuts = [slice(start, start + MOST_TERMS) for start in starts]
-        return torch.stack([integer_product_on(a[:, cut].contiguous(), b[cut]).long() for cut in cuts]).sum(0)
-    if a.shape[1] >= _FEWEST_TERMS and _byte_product_is_exact(a.device.type):
-        return _byte_product(a, b)
-    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
-    for start in range(0, a.shape[1], _EXACT_FLOAT_TERMS):
-        terms = slice(start, start + _EXACT_FLOAT_TERMS)
-        total += (a[:, terms].float() @ b[terms].float()).int()
-    return total
-
-
-def _byte_product(a: Tensor, b: Tensor) -> Tensor:
+        return _in_cuts(byte_product, a, b)
+    if a.shape[1] < _FEWEST_TERMS:
+        return product_in_pieces(a, b)
     if a.device.type != "cuda":
         return torch._int_mm(a, b)
     # The device's kernel wants more than 16 rows, multiples of 8 elsewhere, and the second matrix column by column.
@@ -86,6 +48,27 @@ def _byte_product(a: Tensor, b: Tensor) -> Tensor:
     if more_terms or more_columns:
         by_column = torch.nn.functional.pad(by_column, (0, more_terms, 0, more_columns))
     return torch._int_mm(a, by_column.contiguous().T)[:rows, :columns]
+
+
+def product_in_pieces(a: Tensor, b: Tensor) -> Tensor:
+    """The same by float32 products of so few terms that none is rounded."""
+    if a.shape[1] > MOST_TERMS:
+        return _in_cuts(product_in_pieces, a, b)
+    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
+    for start in range(0, a.shape[1], _EXACT_FLOAT_TERMS):
+        terms = slice(start, start + _EXACT_FLOAT_TERMS)
+        total += (a[:, terms].float() @ b[terms].float()).int()
+    return total
+
+
+def _in_cuts(product, a: Tensor, b: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    cuts = [slice(start, start + MOST_TERMS) for start in range(0, a.shape[1], MOST_TERMS)]
+    return torch.stack([product(a[:, cut].contiguous(), b[cut]).long() for cut in cuts]).sum(0)
+
+
+def has_byte_product(device: str) -> bool:
+    """Whether PyTorch multiplies bytes on such a device, and without rounding."""
+    return _byte_product_is_exact(device)
 
 
 @functools.cache
@@ -99,12 +82,10 @@ def _byte_product_is_exact(device: str) -> bool:
     a[:8], a[8:12], b[:, :8], b[:, 8:12] = -128, 127, -128, 127
     expected = a.long() @ b.long()
     try:
-        found = _byte_product(a.to(device), b.to(device)).cpu().long()
+        found = byte_product(a.to(device), b.to(device)).cpu().long()
     except RuntimeError:
         found = torch.zeros_like(expected)
     exact = bool(torch.equal(found, expected))
     if not exact:
-        _log.warning(
-            "byte products are not exact on this %s: the posterior engine uses float32 products instead", device
-        )
+        _log.warning("byte products are not exact on this %s: the posterior engine uses others instead", device)
     return exact

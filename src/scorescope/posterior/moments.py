@@ -17,7 +17,7 @@ import torch
 
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
-from scorescope.posterior.integer_product import integer_product
+from scorescope.posterior.exact_product import byte_times_byte
 from scorescope.posterior.processes import from_first, merge_sums, own_part, process_count
 from scorescope.posterior.units import LEVELS_PER_UNIT, OFFSET, centred
 
@@ -62,7 +62,7 @@ def covariance(images: ImageSet) -> tuple[Floats, Floats]:
     for pixels in _own_chunks(images):
         rows = centred(pixels).reshape(len(pixels), dimension)
         total += rows.sum(0, dtype=np.int64)
-        products += integer_product(np.ascontiguousarray(rows.T), rows)
+        products += byte_times_byte(np.ascontiguousarray(rows.T), rows)
     mean = merge_sums(total) / len(images)
     products = merge_sums(products) / len(images)
     products -= np.outer(mean, mean)

@@ -4,7 +4,7 @@ For a noisy image ``y = x + σ n`` and training images x_i the posterior weights
 and the posterior mean ``Σ w_i x_i`` is the optimal denoiser of the training set. Expanding the square,
 ``−‖y − x_i‖²/2σ² = (2 y·x_i − ‖x_i‖²)/2σ² + const``: one matrix product a chunk gives all logits, and a second one, of the
 weights with the images that have any, the sum. In float32 that expansion is useless at low noise, where the logits
-are differences of numbers a million times larger; here both products are exact (`integer_product`).
+are differences of numbers a million times larger; here both products are exact (`exact_product`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import numpy.typing as npt
 from scorescope.data.images import ImageSet
 from scorescope.posterior import whole_image_kernels as kernels
 from scorescope.posterior.accumulator import Accumulator
-from scorescope.posterior.integer_product import from_digits, integer_product, to_digits
+from scorescope.posterior.exact_product import times_columns, times_rows, to_whole
 from scorescope.posterior.processes import gather, merge_maxima, merge_sums, own_part, process_count
+from scorescope.posterior.product_race import fastest_way
+from scorescope.posterior.product_ways import WHOLE_BITS, Products
 from scorescope.posterior.units import LEVELS_PER_UNIT, centre, from_levels
 from scorescope.posterior.workers import in_parallel, worker_count
 
@@ -144,11 +146,12 @@ class WholeImagePosterior:
             The sums; logits hold ``−‖y − x‖²/2σ²`` in full.
         """
         totals = WholeImageSums.empty(len(noisy), self.dimension, top)
-        digits, scale = to_digits(noisy)
-        inverse = 0.5 / sigma**2
+        whole, scale = to_whole(noisy)
+        way = fastest_way("rows", len(noisy), WHOLE_BITS)
+        digits, inverse = way.digits(whole, WHOLE_BITS), 0.5 / sigma**2
         for start, chunk in self._chunks():
-            products = _digit_products(digits, chunk.T)
-            self._add_chunk(totals, chunk, start, products, 2 * scale * inverse, inverse, top)
+            products = way.rows(digits, chunk)
+            self._add_chunk(totals, chunk, start, products, way.bits, 2 * scale * inverse, inverse, top)
         constant = (noisy**2).sum(1) * inverse
         totals.largest -= constant
         totals.top_logits -= constant[:, None]
@@ -184,24 +187,22 @@ class WholeImagePosterior:
         batch, count, dimension = vectors.shape
         along = np.einsum("bmd,bd->bm", vectors, mean)
         constant = (noisy**2).sum(1) * inverse + sums.log_normalizer
-        noisy_digits, noisy_scale = to_digits(noisy)
-        vector_digits, vector_scale = to_digits(vectors.reshape(-1, dimension))
+        whole, scale = to_whole(noisy)
+        whole_vectors, vector_scale = to_whole(vectors.reshape(-1, dimension))
         total, weight = np.zeros((batch * count, dimension)), np.zeros(batch * count)
         for start, chunk in self._chunks():
-            products = from_digits(_digit_products(noisy_digits, chunk.T))
-            logits = (2 * noisy_scale * inverse)[:, None] * products - np.outer(
-                inverse, self._chunk_norms(start, chunk)
-            )
+            products = (2 * scale * inverse)[:, None] * times_rows(whole, chunk)
+            logits = products - np.outer(inverse, self._chunk_norms(start, chunk))
             weights = np.exp(logits - constant[:, None])  # (B, n)
             chosen = np.flatnonzero(weights.max(0) > LEAST_WEIGHT)
             if not chosen.size:
                 continue
             images = chunk[chosen]
-            projections = vector_scale[:, None] * from_digits(_digit_products(vector_digits, images.T))
+            projections = vector_scale[:, None] * times_rows(whole_vectors, images)
             deviations = projections.reshape(batch, count, -1) - along[:, :, None]  # (x − E x)·v
-            digits, scale = to_digits((weights[:, None, chosen] * deviations).reshape(batch * count, -1))
-            total += scale[:, None] * from_digits(_digit_products(digits, images))
-            weight += scale * from_digits(digits.sum(2, dtype=np.int64))
+            factors, unit = to_whole((weights[:, None, chosen] * deviations).reshape(batch * count, -1))
+            total += unit[:, None] * times_columns(factors, images)
+            weight += unit * factors.sum(1, dtype=np.int64)
         total, weight = merge_sums(total), merge_sums(weight)
         products = total.reshape(vectors.shape) - weight.reshape(batch, count, 1) * mean[:, None]
         return np.asarray(products)
@@ -222,14 +223,16 @@ class WholeImagePosterior:
         totals: WholeImageSums,
         chunk: npt.NDArray[np.int8],
         start: int,
-        products: npt.NDArray[np.integer],
+        products: Products,
+        bits: int,
         product_scale: Floats,
         norm_scale: Floats,
         top: int,
     ) -> None:
         batch, count = products.shape[1:]
         norms = self._chunk_norms(start, chunk)
-        logits, digits = np.empty((batch, count)), np.empty((3, batch, count), dtype=np.int8)
+        way = fastest_way("columns", batch, WHOLE_BITS)
+        logits, digits = np.empty((batch, count)), np.empty((way.places(WHOLE_BITS), batch, count), dtype=way.dtype)
         statistics, used = np.empty((batch, kernels.STATISTICS)), np.zeros((worker_count(), count), dtype=np.uint8)
         parts = iter(used)
 
@@ -242,6 +245,7 @@ class WholeImagePosterior:
                 totals.largest,
                 logits,
                 digits,
+                (bits, way.bits),
                 mark,
                 statistics,
                 first,
@@ -256,10 +260,11 @@ class WholeImagePosterior:
             return
         if 2 * chosen.size < count:
             chunk, digits = chunk[chosen], np.ascontiguousarray(digits[:, :, chosen])
-        weighted = _digit_products(digits, chunk)
+        weighted = way.columns(digits, chunk)
         largest = np.maximum(totals.largest, statistics[:, kernels.MAXIMUM])
         keep, add = np.exp(totals.largest - largest), np.exp(statistics[:, kernels.MAXIMUM] - largest)
-        in_parallel(lambda a, b: kernels.add_weighted(weighted, keep, add, totals.weighted_image, a, b), batch)
+        target = totals.weighted_image
+        in_parallel(lambda a, b: kernels.add_weighted(weighted, way.bits, keep, add, target, a, b), batch)
         # A chunk's logits are counted from its own maximum, the totals' from theirs: shifting adds shift · weight.
         found = statistics[:, kernels.WEIGHT]
         drop, fall = _shift(totals.largest, largest), _shift(statistics[:, kernels.MAXIMUM], largest)
@@ -283,11 +288,6 @@ class WholeImagePosterior:
 def _shift(old: Floats, new: Floats) -> Floats:
     """``old − new`` where old is finite, else 0 (there is no weight to shift)."""
     return np.where(np.isfinite(old), old - new, 0.0)
-
-
-def _digit_products(digits: npt.NDArray[np.int8], matrix: npt.NDArray[np.int8]) -> npt.NDArray[np.integer]:
-    """Digits (3, B, k) times bytes (k, n): (3, B, n)."""
-    return integer_product(digits.reshape(-1, digits.shape[2]), matrix).reshape(3, digits.shape[1], -1)
 
 
 def _keep_top(totals: WholeImageSums, logits: Floats, start: int) -> None:

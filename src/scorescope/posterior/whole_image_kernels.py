@@ -1,4 +1,4 @@
-"""Compiled loops of the whole-image posterior: from byte products to weights, and from weights back to images.
+"""Compiled loops of the whole-image posterior: from products to weights, and from weights back to images.
 
 A weight within a chunk is written in fixed point relative to the chunk's largest, 22 bits. Rounding carries the
 remainder on to the next image, so that the sum of many tiny weights is kept: their total is exact to 2⁻²², and what is
@@ -23,17 +23,19 @@ MAXIMUM, WEIGHT, WEIGHTED_LOGIT, WEIGHTED_NORM, STATISTICS = 0, 1, 2, 3, 4
 
 
 @nb.njit(nogil=True, cache=True, fastmath={"contract", "nnan", "ninf", "nsz"})
-def weigh(products, product_scale, norms, norm_scale, running, logits, digits, used, statistics, start, stop):  # type: ignore[no-untyped-def]
-    """Turn the byte products of a chunk of n images into logits and fixed-point weights, rows start to stop.
+def weigh(products, product_scale, norms, norm_scale, running, logits, digits, bits, used, statistics, start, stop):  # type: ignore[no-untyped-def]
+    """Turn the digit products of a chunk of n images into logits and fixed-point weights, rows start to stop.
 
     Args:
-        products: int (3, B, n): noisy digits times images.
+        products: (D, B, n), one to three digits of `bits[0]` bits: noisy digits times images.
         product_scale: float64 (B,): what one unit of product adds to a logit.
         norms: float64 (n,): squared norms of the images.
         norm_scale: float64 (B,): what one unit of squared norm takes from a logit.
         running: float64 (B,): largest logit of earlier chunks; chunks far below it get no weight.
         logits: float64 (B, n), written, up to a constant a row.
-        digits: int8 (3, B, n), written: weights relative to the chunk's largest, in units of 1 / WEIGHT_ONE.
+        digits: (D, B, n), digits of `bits[1]` bits, written: weights relative to the chunk's largest, in units of
+            1 / WEIGHT_ONE.
+        bits: of a digit of the products, and of the weights.
         used: uint8 (n,): set to 1 where an image has weight in any of these rows.
         statistics: float64 (B, 4), written: largest logit, sum of weights, of weight times (logit − largest), of weight
             times squared norm.
@@ -42,11 +44,11 @@ def weigh(products, product_scale, norms, norm_scale, running, logits, digits, u
     """
     count = products.shape[2]
     weights = np.empty(count, dtype=np.float32)
+    wholes = np.empty(count, dtype=np.int32)
+    base = 2.0 ** bits[0]
     for row in range(start, stop):
-        unit, norm_unit = product_scale[row], norm_scale[row]
-        high, middle, low, logit = products[0, row], products[1, row], products[2, row], logits[row]
-        for i in range(count):
-            logit[i] = unit * (high[i] * 65536.0 + middle[i] * 256.0 + low[i]) - norm_unit * norms[i]
+        _logits(products, row, base, product_scale[row], norms, norm_scale[row], logits[row])
+        logit = logits[row]
         largest = logit[0]
         for i in range(count):
             largest = max(largest, logit[i])
@@ -54,12 +56,8 @@ def weigh(products, product_scale, norms, norm_scale, running, logits, digits, u
         statistics[row, WEIGHT] = 0.0
         statistics[row, WEIGHTED_LOGIT] = 0.0
         statistics[row, WEIGHTED_NORM] = 0.0
-        top, mid, bottom = digits[0, row], digits[1, row], digits[2, row]
         if largest < running[row] - NEGLIGIBLE:
-            for i in range(count):
-                top[i] = 0
-                mid[i] = 0
-                bottom[i] = 0
+            digits[:, row] = 0
             continue
         for i in range(count):
             weights[i] = exp32(np.float32(logit[i] - largest))
@@ -73,23 +71,66 @@ def weigh(products, product_scale, norms, norm_scale, running, logits, digits, u
                 used[i] = 1
                 weighted_logit += whole * (logit[i] - largest)
                 weighted_norm += whole * norms[i]
-            bottom[i] = np.int8(whole)
-            whole = (whole - bottom[i]) >> 8
-            mid[i] = np.int8(whole)
-            top[i] = np.int8((whole - mid[i]) >> 8)
+            wholes[i] = whole
+        _split(wholes, bits[1], digits, row)
         statistics[row, WEIGHT] = written / WEIGHT_ONE
         statistics[row, WEIGHTED_LOGIT] = weighted_logit / WEIGHT_ONE
         statistics[row, WEIGHTED_NORM] = weighted_norm / WEIGHT_ONE
 
 
 @nb.njit(nogil=True, cache=True, fastmath={"contract"})
-def add_weighted(products, keep, add, total, start, stop):  # type: ignore[no-untyped-def]
-    """``total = keep · total + add · Σ weight · image`` from digit products (3, B, d), rows start to stop of total (B, d)."""
+def _logits(products, row, base, unit, norms, norm_unit, logit):  # type: ignore[no-untyped-def]
+    """``unit · (products put together) − norm_unit · norms`` of one row."""
+    count, last = logit.size, products.shape[0] - 1
+    high, middle, low = products[0, row], products[min(1, last), row], products[last, row]
+    if last == 0:
+        for i in range(count):
+            logit[i] = unit * low[i] - norm_unit * norms[i]
+    elif last == 1:
+        for i in range(count):
+            logit[i] = unit * (high[i] * base + low[i]) - norm_unit * norms[i]
+    else:
+        square = base * base
+        for i in range(count):
+            logit[i] = unit * (high[i] * square + middle[i] * base + low[i]) - norm_unit * norms[i]
+
+
+@nb.njit(nogil=True, cache=True)
+def _split(wholes, bits, digits, row):  # type: ignore[no-untyped-def]
+    """Write int32 (n,), overwritten, as balanced digits of so many bits into digits[:, row], highest first."""
+    half, mask = np.int32(1 << (bits - 1)), np.int32((1 << bits) - 1)
+    shift = np.int32(bits)
+    for place in range(digits.shape[0] - 1, 0, -1):
+        digit = digits[place, row]
+        for i in range(wholes.size):
+            rest = np.int32(wholes[i] + half)
+            digit[i] = (rest & mask) - half
+            wholes[i] = rest >> shift
+    digit = digits[0, row]
+    for i in range(wholes.size):
+        digit[i] = wholes[i]
+
+
+@nb.njit(nogil=True, cache=True, fastmath={"contract"})
+def add_weighted(products, bits, keep, add, total, start, stop):  # type: ignore[no-untyped-def]
+    """``total = keep · total + add · Σ weight · image``, rows start to stop of total (B, d).
+
+    The sum is given by digit products (D, B, d), digits of so many bits in units of 1 / WEIGHT_ONE.
+    """
+    base, last = 2.0**bits, products.shape[0] - 1
     for row in range(start, stop):
-        kept, unit = keep[row], add[row] / WEIGHT_ONE
-        high, middle, low, target = products[0, row], products[1, row], products[2, row], total[row]
-        for p in range(target.size):
-            target[p] = kept * target[p] + unit * (high[p] * 65536.0 + middle[p] * 256.0 + low[p])
+        kept, unit, target = keep[row], add[row] / WEIGHT_ONE, total[row]
+        high, middle, low = products[0, row], products[min(1, last), row], products[last, row]
+        if last == 0:
+            for p in range(target.size):
+                target[p] = kept * target[p] + unit * low[p]
+        elif last == 1:
+            for p in range(target.size):
+                target[p] = kept * target[p] + unit * (high[p] * base + low[p])
+        else:
+            square = base * base
+            for p in range(target.size):
+                target[p] = kept * target[p] + unit * (high[p] * square + middle[p] * base + low[p])
 
 
 @nb.njit(nogil=True, cache=True)
