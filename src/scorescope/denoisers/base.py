@@ -88,3 +88,8 @@ def score(denoiser: Denoiser, noisy: Tensor, sigma: float | Tensor) -> Tensor:
     levels = torch.as_tensor(sigma, dtype=noisy.dtype, device=noisy.device).reshape(-1, 1, 1, 1)
     estimate: Tensor = denoiser(noisy, sigma)
     return (estimate - noisy) / levels**2
+
+
+def float64_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for tensors on a device: there, or in memory for Apple's devices, which have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers.base import Denoiser
+from scorescope.denoisers.base import Denoiser, float64_device
 from scorescope.denoisers.registry import training_free
 from scorescope.foundation import UserError
 from scorescope.posterior.moments import PrincipalComponents, decompose, principal_components
@@ -72,9 +72,12 @@ class GaussianDenoiser(Denoiser):
         return denoiser
 
     def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """See `Denoiser.denoise`; computed in float64."""
-        deviation = noisy.reshape(len(noisy), -1).double() - self.mean  # (B, d)
-        kept = self.variances / (self.variances + sigma.double()[:, None] ** 2)  # (B, r)
+        """See `Denoiser.denoise`; computed in float64, where the images are: what it knows follows them there and stays."""
+        place = float64_device(noisy.device)
+        if self.mean.device != place:
+            self.to(place)
+        deviation = noisy.reshape(len(noisy), -1).to(place, torch.float64) - self.mean  # (B, d)
+        kept = self.variances / (self.variances + sigma.to(place, torch.float64)[:, None] ** 2)  # (B, r)
         denoised = self.mean + (deviation @ self.directions * kept) @ self.directions.T
         return denoised.reshape(noisy.shape).to(noisy.dtype)
 

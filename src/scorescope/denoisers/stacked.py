@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers.base import Denoiser
+from scorescope.denoisers.base import Denoiser, float64_device
 from scorescope.denoisers.registry import DenoiserEntry, denoisers
 from scorescope.foundation import UserError
 from scorescope.noise import add_noise, edm_sigmas
@@ -89,10 +89,13 @@ class StackedDenoiser(Denoiser):
         return (1 - share) * self._at(place - 1) + share * self._at(place)
 
     def denoise(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """See `Denoiser.denoise`."""
-        spectra = self._spectra(self._outputs(noisy, sigma))  # (K, B, C, H, F)
+        """See `Denoiser.denoise`; mixed in float64, where the images are."""
+        place = float64_device(noisy.device)
+        if self.masks.device != place:
+            self.to(place)
+        spectra = self._spectra(self._outputs(noisy, sigma).to(place))  # (K, B, C, H, F)
         mixing = {level: self.coefficients(level) for level in set(sigma.tolist())}
-        weights = torch.stack([mixing[level] for level in sigma.tolist()]).to(noisy.device)  # (B, R, K)
+        weights = torch.stack([mixing[level] for level in sigma.tolist()]).to(place)  # (B, R, K)
         filters = torch.einsum("brk,rhf->kbhf", weights, self.masks.double())
         mixed = (filters[:, :, None] * spectra).sum(0)
         denoised: Tensor = torch.fft.irfft2(mixed, s=noisy.shape[-2:], norm="ortho")
