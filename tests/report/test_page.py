@@ -1,10 +1,12 @@
 """The page: well-formed, self-contained, legible without colour or sight, and the same from results and from disk."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tests.report.demonstration import demonstration
@@ -13,7 +15,8 @@ from scorescope.foundation import UserError
 from scorescope.report import html, render, write_report
 from scorescope.report.page import duration, flattened, slug, tied
 from scorescope.report.tables import columns_of, text_of
-from scorescope.study import Results
+from scorescope.study import Results, charts, pictures
+from scorescope.study.glances import small_chart
 from scorescope.study.results import Table
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -221,3 +224,71 @@ def test_columns_share_their_decimals_unless_that_hides_a_number():
     assert even.cells == ("1.000", "0.250")
     assert wide.cells == ("1000", "1e-05")
     assert whole.cells == ("1", "20")
+
+
+@pytest.fixture(scope="module")
+def told():
+    """A page of two sections as lenses make them: a glance each, figures open and folded, a table, one that failed."""
+    results = Results(study="test/lenses", title="A model")
+    results.add_verdict("the model", "generalizes", "no copies")
+    results.opened += ["Samples", "Shrinkage"]
+    line = charts.Series("optimal", [0.1, 1.0, 10.0], [1.0, 2.0, 3.0])
+    curve = charts.lines(charts.Panel([line], "error"))
+    results.add_chart("shown", "Shown at once", "It rises.", "Samples", curve)
+    results.add_sheet("tall", "Tall pictures", "Grey.", "Samples", pictures.grid(np.zeros((6, 2, 1, 4, 4))))
+    results.add_chart("later", "Shown on demand", "It rises, too.", "Samples", curve, folded=True)
+    results.add_table("rows", "Its rows", "Some.", pd.DataFrame({"N": [1]}), section="Samples")
+    results.add_table("others", "Other rows", "Some.", pd.DataFrame({"N": [2]}))
+    results.not_measured["Shrinkage"] = "Not measured: it takes a derivative, which there is not here."
+    results.add_glance("Samples", "0.75", "is how similar they are.", small_chart([line], "noise level"))
+    return results
+
+
+def test_a_section_shows_a_few_exhibits_and_folds_the_rest(told):
+    page = Page(html(told))
+    assert [page.text.count(f" {title} ") > 0 for title in ("Shown at once", "Shown on demand", "Its rows")] == [
+        True
+    ] * 3
+    assert len(page.all("details")) == 2  # of the page's two tables one has a section
+    assert all("open" not in attributes for attributes in page.all("details"))
+    classes = {attributes["id"]: attributes["class"].split() for attributes in page.all("figure") if "id" in attributes}
+    assert classes["figure-shown"] == ["chart"]
+    assert classes["figure-tall"] == ["pictures", "beside"]
+    assert page.text.index("Other rows") > page.text.index("Its rows")
+    assert "::details-content" in html(told)  # all of them open in print
+
+
+def test_every_lens_is_told_at_the_top_in_a_number_and_a_sentence(told):
+    page = Page(html(told))
+    assert page.text.index("is how similar they are") < page.text.index("Shown at once")
+    assert {"href": "#samples"} in page.all("a")
+
+
+def test_what_could_not_be_measured_is_said_in_its_section(told):
+    page = Page(html(told))
+    assert page.text.index("Not measured: it takes a derivative") > page.text.index("Tall pictures")
+    assert page.text.count("Shrinkage") >= 2  # in the contents and as a heading
+
+
+def test_sections_glances_and_folds_come_back_from_disk(told, tmp_path):
+    told.save(tmp_path)
+    assert html(Results.load(tmp_path)) == html(told)
+    record = json.loads((tmp_path / "results.json").read_text())
+    for key in ("glances", "opened", "not_measured"):
+        del record[key]
+    for figure in record["figures"]:
+        del figure["folded"]
+    for table in record["tables"].values():
+        del table["section"]
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    older = Page(render(tmp_path).read_text())
+    assert not older.all("details")
+    assert "Shown on demand" in older.text
+
+
+def test_a_foreign_small_drawing_is_left_out(told, tmp_path):
+    told.save(tmp_path)
+    record = json.loads((tmp_path / "results.json").read_text())
+    record["glances"][0]["drawing"] = '<svg class="house-chart"><script>alert(1)</script></svg>'
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    assert "alert" not in html(Results.load(tmp_path))

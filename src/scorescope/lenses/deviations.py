@@ -260,7 +260,7 @@ def best_mechanism(found: Deviation) -> str:
     if not known:
         return "it deviates from the optimal denoiser too little for any mechanism to explain"
     best, *rest = sorted(known, key=lambda name: known[name], reverse=True)
-    others = ", ".join(f"{name} {known[name]:.0%}" for name in rest)
+    others = ", ".join(f"{name} {known[name]:.0%}" for name in rest[:3])
     return f"{best} explains {known[best]:.0%} of its deviation from memorization" + (f" ({others})" if others else "")
 
 

@@ -117,7 +117,7 @@ class Locality(Lens):
 
     def show(self, results: Results, measured: LocalityFound) -> None:
         """See `Lens.show`."""
-        show_concentration(results, measured.concentrations, measured.images, self.title)
+        show_sides(results, measured.concentrations, measured.images, self.title)
         lines = [
             charts.Series(measured.name, measured.sigmas, measured.sides),
             charts.Series("the paper's", measured.sigmas, measured.papers, colour=palette.GREY, dashed=True),
@@ -131,6 +131,7 @@ class Locality(Lens):
             self.title,
             charts.lines(charts.Panel(lines, "side (pixels)")),
         )
+        show_heatmaps(results, measured.concentrations, self.title)
         describe_heatmaps(results, measured.images)
         if measured.pixels is not None:
             results.methods["Heatmaps"] = (
@@ -192,6 +193,12 @@ def _stored(cell: str, compute: Any, workspace: Workspace) -> Concentration:
 
 def show_concentration(results: Results, found: Sequence[Concentration], images: int, section: str) -> None:
     """The curves, a sheet for every network, the table."""
+    show_sides(results, found, images, section)
+    show_heatmaps(results, found, section)
+
+
+def show_sides(results: Results, found: Sequence[Concentration], images: int, section: str) -> None:
+    """How far around a pixel each looks, over the noise level."""
     wiener = (
         "Dashed: the training set's Wiener filter, the best linear denoiser."
         if any(one.name == WIENER for one in found)
@@ -206,6 +213,10 @@ def show_concentration(results: Results, found: Sequence[Concentration], images:
         section,
         concentration_chart(found),
     )
+
+
+def show_heatmaps(results: Results, found: Sequence[Concentration], section: str) -> None:
+    """A sheet for every network, and all sides in a table."""
     for one in found:
         results.add_sheet(
             f"heatmaps-{key_of(one.name)}",

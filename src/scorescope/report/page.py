@@ -19,6 +19,7 @@ from markupsafe import Markup
 from scorescope.foundation.files import write_text
 from scorescope.report.tables import columns_of, text_of
 from scorescope.study.claims import FAILS, HOLDS, NOT_TESTED
+from scorescope.study.glances import Glance
 from scorescope.study.palette import DARK_PARTNER, themed, variable
 from scorescope.study.pictures import rows_of
 from scorescope.study.progress import Progress
@@ -26,6 +27,8 @@ from scorescope.study.results import Exhibit, Results
 
 REPORT_FILE = "report.html"
 NO_BREAK = "\u00a0"
+TALL = 5
+"""Rows of pictures from which a sheet is so tall that something can stand beside it."""
 MARKS = {
     "memorizes": "■",
     "in transition": "◐",
@@ -83,7 +86,7 @@ def html(results: Results, progress: Progress | None = None, command: str = "") 
         script=Markup(loader.get_source(environment, "growing.js")[0]),
         contents=_contents(results, list(sections)),
         sections=[_section(results, name, exhibits) for name, exhibits in sections.items()],
-        glances=[(glance, Markup(_sized(themed(glance.drawing, slug(glance.section))))) for glance in results.glances],
+        glances=[(glance, _small(glance)) for glance in results.glances],
         tally=_tally(results),
         timings=[(name, duration(seconds)) for name, seconds in _with_total(results.timings).items()],
         tables=[(table, columns_of(table)) for table in results.tables.values() if table.section not in sections],
@@ -169,22 +172,28 @@ def _section(results: Results, name: str, exhibits: list[Exhibit]) -> dict[str, 
 
 
 def _group(exhibits: list[Exhibit]) -> list[dict[str, Any]]:
-    """The figures of a section; a chart that has no other to stand beside is marked as alone."""
+    """The figures of a section, and how each stands: charts in pairs, one without a partner beside tall pictures or alone."""
     shown = [_shown(exhibit) for exhibit in exhibits]
-    run: list[dict[str, Any]] = []
+    run = 0
     for figure, following in zip(shown, [*shown, None][1:], strict=True):
         if figure["exhibit"].kind != "chart":
+            if not figure["stands"] and len(figure["rows"]) >= TALL:
+                figure["stands"] = "tall"
             continue
-        run.append(figure)
-        if following is None or following["exhibit"].kind != "chart":
-            run[-1]["alone"] = len(run) % 2 == 1
-            run = []
+        run += 1
+        if following is not None and following["exhibit"].kind == "chart":
+            continue
+        if run % 2 and following is not None and len(following["rows"]) >= TALL:
+            following["stands"] = "beside"
+        elif run % 2:
+            figure["stands"] = "alone"
+        run = 0
     return shown
 
 
 def _shown(exhibit: Exhibit) -> dict[str, Any]:
     """What the template needs to show a figure: an inline drawing, rows of tiles, or one picture."""
-    shown: dict[str, Any] = {"exhibit": exhibit, "alone": False, "drawing": None, "rows": [], "source": None}
+    shown: dict[str, Any] = {"exhibit": exhibit, "stands": "", "drawing": None, "rows": [], "source": None}
     layout = exhibit.layout
     if layout is not None:
         labels = layout.row_labels or ("",) * len(layout.tops)
@@ -203,6 +212,13 @@ def _inline(exhibit: Exhibit) -> str:
     """A chart of this house as part of the page: in its colours, and with its own words for who cannot see it."""
     drawing = _sized(themed(exhibit.data.decode(), exhibit.key))
     return drawing.replace("<svg ", str(Markup('<svg role="img" aria-label="{}" ').format(exhibit.alt)), 1)
+
+
+def _small(glance: Glance) -> Markup:
+    """The drawing of a glance; nothing for one that this house did not draw."""
+    drawing = glance.drawing
+    ours = drawing.startswith('<svg class="house-chart"') and not re.search(r"<script|\son\w+=|javascript:", drawing)
+    return Markup(_sized(themed(drawing, slug(glance.section)))) if ours else Markup("")
 
 
 def _sized(drawing: str) -> str:

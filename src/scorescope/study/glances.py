@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from scorescope.study.charts import STYLE, Series
 from scorescope.study.palette import colours_of
 
-SIZE = (2.3, 1.05)  # inches
+SIZE = (1.8, 1.0)  # inches: about as wide as it is shown, so that its text has the size of small print
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def small_chart(series: Sequence[Series], x_label: str, *, x_log: bool = True, y
         ruler.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.grid(False)
     axis.tick_params(labelsize=8, length=2)
-    axis.set_xlabel(x_label, fontsize=8, labelpad=-7)
+    axis.set_xlabel(x_label, fontsize=8, labelpad=-6)
     return figure
 
 
