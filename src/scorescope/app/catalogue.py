@@ -18,6 +18,7 @@ ROOMS = ("data", "networks", "denoisers", "lenses", "jobs", "papers")
 COLUMNS: dict[str, dict[str, str]] = {
     "denoisers": {"explains a network as": "explanation", "source": "source", "needs": "needs"},
     "networks": {"what": "description", "denoises by": "preconditioning", "source": "source"},
+    "formats": {"of": "source"},
     "preconditionings": {"what": "description", "the network is told": "told"},
     "data": {"what": "description", "licence": "licence"},
     "lenses": {"asks": "asks", "needs": "needs"},
@@ -46,6 +47,7 @@ def registered() -> dict[str, Rows]:
     return {
         "denoisers": _denoisers(),
         "networks": _networks(),
+        "formats": _formats(),
         "preconditionings": _preconditionings(),
         "data": _data(),
         "lenses": _lenses(),
@@ -79,6 +81,12 @@ def _networks() -> Rows:
         }
         for name, entry in architectures.items()
     }
+
+
+def _formats() -> Rows:
+    from scorescope.networks.readers import format_table
+
+    return {entry.name: {"module": format_table.__name__, "source": entry.source} for entry in format_table.FORMATS}
 
 
 def _preconditionings() -> Rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scorescope.foundation import UserError
-from scorescope.foundation.catalogue import check_listed
+from scorescope.foundation.catalogue import check_listed, listed
 from scorescope.networks.readers.words import arguments_from, check_there
 
 NETWORK = "network:"
@@ -45,7 +45,7 @@ class ModelChoice:
         Raises UserError if nothing is at the path, for an unknown architecture, and for an argument that is not NAME=VALUE.
         """
         check_there(path)
-        if arch is not None:
+        if arch is not None and arch not in listed("formats"):
             check_listed("networks", "network", arch)
         said = {"weights": weights} if weights is not None else {}
         return cls(path, arch, arguments_from(arch_arg or []) | said, class_label)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from scorescope.app.choices import ModelChoice
 from scorescope.data import ImageSet
 from scorescope.denoisers import Denoiser, NetworkDenoiser, denoisers
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.networks import open_checkpoint
+from scorescope.networks import OpenedNetwork, open_checkpoint
+from scorescope.probes.opening_check import Opener, checked
 
 if TYPE_CHECKING:
     import torch
@@ -35,13 +38,30 @@ def open_network(
     opened = open_checkpoint(
         choice.path, choice.architecture, choice.arguments, sides=images.image_shape[1:] if images is not None else None
     )
+    if images is not None:
+        check_shape(choice.path, opened.config.image_shape, images)
+        opened = checked(opened, images, again(choice, images, opened), device, choice.class_label)
     network = denoiser_of(opened, choice.path.name, choice.class_label).to(device)
-    if images is not None and network.image_shape != images.image_shape:
+    return network, opened.origin
+
+
+def check_shape(path: Path, image_shape: tuple[int, int, int], images: ImageSet) -> None:
+    """Raises UserError if a network takes other images than these."""
+    if image_shape != images.image_shape:
         raise UserError(
-            f"{choice.path} takes images of {shape_words(network.image_shape)}, {images.name} holds"
+            f"{path} takes images of {shape_words(image_shape)}, {images.name} holds"
             f" {shape_words(images.image_shape)}: import the data with --size and --grey or --color to fit"
         )
-    return network, opened.origin
+
+
+def again(choice: ModelChoice, images: ImageSet, opened: OpenedNetwork) -> Opener:
+    """What opens the same checkpoint with more arguments than the user's own."""
+
+    def open_with(more: Mapping[str, Any]) -> OpenedNetwork:
+        arguments = {**choice.arguments, **more}
+        return open_checkpoint(choice.path, choice.architecture, arguments, sides=images.image_shape[1:], like=opened)
+
+    return open_with
 
 
 def shape_words(image_shape: tuple[int, int, int]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from scorescope.cli import data, denoising, listing, studies
+from scorescope.cli import data, denoising, listing, model, studies
 from scorescope.cli.options import with_groups
 from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_space
@@ -21,7 +21,7 @@ ALONE_BY_MISTAKE = (
     " torchrun --nproc-per-node K -m scorescope …"
 )
 # Commands that several processes cannot share: the first one carries them out, and the others leave.
-ALONE = (["data"], ["list"])
+ALONE = (["data"], ["list"], ["model"])
 # Commands that keep what they have done.
 RESUMED = (["demo"], ["explain"], ["reproduce"], ["train"])
 
@@ -47,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 for name, command in COMMANDS.items():
     app.command(name)(with_groups(command))
 app.add_typer(data.app, name="data")
+app.add_typer(model.app, name="model")
 
 
 def main(words: Sequence[str] | None = None) -> None:

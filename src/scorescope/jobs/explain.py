@@ -16,8 +16,9 @@ from scorescope.foundation.registry import unknown_name
 from scorescope.lenses import LensSettings, Subject, lenses, look
 from scorescope.lenses.deviations import best_mechanism
 from scorescope.lenses.methods import measurement_methods
-from scorescope.networks import open_checkpoint
+from scorescope.networks import OpenedNetwork, open_checkpoint
 from scorescope.posterior.processes import check_same_images
+from scorescope.probes.opening_check import checked
 from scorescope.study.base import Study, study
 from scorescope.study.provenance import own_training_images
 from scorescope.study.results import Results
@@ -188,7 +189,14 @@ class _Model:
 
 
 def _model(path: str, name: str, config: ExplainConfig, images: DataSplit, workspace: Workspace) -> _Model:
-    opened = open_checkpoint(path, config.architecture, config.arguments, sides=images.train.image_shape[1:])
+    sides = images.train.image_shape[1:]
+    opened = open_checkpoint(path, config.architecture, config.arguments, sides=sides)
+    if opened.config.image_shape == images.train.image_shape:
+
+        def again(more: Mapping[str, Any], before: OpenedNetwork = opened) -> OpenedNetwork:
+            return open_checkpoint(path, config.architecture, {**config.arguments, **more}, sides=sides, like=before)
+
+        opened = checked(opened, images.train, again, workspace.device, config.class_label)
     network = denoiser_of(opened, name, config.class_label).to(workspace.device)
     _check_fit(network, images, path)
     training, provenance = own_training_images(opened.config, images.train)

@@ -42,11 +42,13 @@ class ForeignPreconditioning(LinearPreconditioning):
         process: how the network's noisy images are scaled.
         time: what it is told of the noise.
         image_range: the range of its images; ours is (−1, 1).
+        sigma_scale: factor on σ before it becomes the time, for networks that were told another σ than that of their images.
     """
 
     process: Process = "vp"
     time: AnyTime = StepTable()
     image_range: tuple[float, float] = (-1.0, 1.0)
+    sigma_scale: float = pydantic.Field(1.0, gt=0)
 
     @pydantic.field_validator("image_range")
     @classmethod
@@ -63,7 +65,7 @@ class ForeignPreconditioning(LinearPreconditioning):
         """For σ and images in the network's range."""
         signal = {"vp": (1 + sigma**2).rsqrt(), "ve": torch.ones_like(sigma), "flow": 1 / (1 + sigma)}[self.process]
         skip, out = self.image_from(sigma, signal)
-        return Coefficients(skip, out, signal, self.time.time(sigma))
+        return Coefficients(skip, out, signal, self.time.time(self.sigma_scale * sigma))
 
     def denoise(self, network: nn.Module, noisy: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """See `Preconditioning.denoise`."""

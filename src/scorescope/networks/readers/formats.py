@@ -69,7 +69,7 @@ class Assumption:
     """Something that a file does not say.
 
     Attributes:
-        said: what was taken, as a phrase.
+        said: what was taken, as a phrase; empty for what goes without saying, and is only tried.
         otherwise: arguments (as for ``--arch-arg``) that would make it something else, one dictionary an alternative.
     """
 

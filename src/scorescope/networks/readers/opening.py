@@ -88,6 +88,7 @@ class OpenedNetwork:
         format: the kind of file.
         weights: which of its weights were taken, ``averaged`` or ``raw``; empty if it does not say.
         both: whether the file has both.
+        any_size: whether its network takes images of any size, so that the size is the user's word.
         read: what was read off the file and is worth saying, as phrases.
         assumed: what the file does not say and was assumed.
         notes: what else is to be said of it.
@@ -99,6 +100,7 @@ class OpenedNetwork:
     format: str = ""
     weights: str = ""
     both: bool = False
+    any_size: bool = False
     read: tuple[str, ...] = ()
     assumed: tuple[Assumption, ...] = ()
     notes: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ def open_checkpoint(
     arguments: Mapping[str, Any] | None = None,
     *,
     sides: tuple[int, int] | None = None,
+    like: OpenedNetwork | None = None,
 ) -> OpenedNetwork:
     """Open a checkpoint of any supported kind. Nothing in it is imported or executed.
 
@@ -125,6 +128,7 @@ def open_checkpoint(
             (an integer, or height and width), ``weights`` (``averaged`` or ``raw``), and how the network is used, in the words
             of `scorescope.networks.readers.use`.
         sides: height and width of the images it will be used on, for networks that take any and files that do not say.
+        like: the same file opened before; its network is taken, not built again, where only its use is another.
 
     Raises:
         UserError: there is no such path, it is no supported checkpoint, it is damaged or asks for more than a network needs,
@@ -136,7 +140,7 @@ def open_checkpoint(
         if path.is_dir():
             return _open_folder(path, architecture, given, sides)
         check_there(path)
-        return _open_file(path, architecture, given, sides)
+        return _open_file(path, architecture, given, sides, like)
     except UserError as error:
         said = str(error)
         raise UserError(said if said.startswith(str(path)) else f"{path} was not opened: {said}") from error
@@ -182,7 +186,11 @@ def _weights_inside(path: Path, weights: str | None) -> Path | None:
 
 
 def _open_file(
-    path: Path, architecture: str | None, given: dict[str, Any], sides: tuple[int, int] | None
+    path: Path,
+    architecture: str | None,
+    given: dict[str, Any],
+    sides: tuple[int, int] | None,
+    like: OpenedNetwork | None = None,
 ) -> OpenedNetwork:
     weights = given.pop(WEIGHTS, None)
     data = viewed(path)
@@ -190,9 +198,9 @@ def _open_file(
         archive = read_archive(data, None, Budget())
         if is_training_state(archive.value):
             return _from_training_state(path, read_training_state(archive, len(data)), architecture, given, weights)
-        return _from_state_dict(path, state_dict_in(archive, len(data), weights), architecture, given, sides)
+        return _from_state_dict(path, state_dict_in(archive, len(data), weights), architecture, given, sides, like)
     if _is_safetensors(data):
-        return _from_state_dict(path, read_safetensors_state_dict(path, weights), architecture, given, sides)
+        return _from_state_dict(path, read_safetensors_state_dict(path, weights), architecture, given, sides, like)
     if data[0] == PICKLE:
         if architecture is not None or given or weights is not None:
             raise UserError("the pickle says itself which network it holds: leave out --arch and --arch-arg")
@@ -287,7 +295,12 @@ def _recorded_range(found: EDMNetwork, preconditioning: Preconditioning) -> tupl
 
 
 def _from_state_dict(
-    path: Path, state: StateDict, architecture: str | None, given: dict[str, Any], sides: tuple[int, int] | None
+    path: Path,
+    state: StateDict,
+    architecture: str | None,
+    given: dict[str, Any],
+    sides: tuple[int, int] | None,
+    like: OpenedNetwork | None = None,
 ) -> OpenedNetwork:
     file = CheckpointFile(path, state.tensors, state.beside, state.metadata, state.weights)
     words = Given(*_without_size(given, sides))
@@ -303,25 +316,35 @@ def _from_state_dict(
         training=reading.training,
     )
     tensors = state.tensors if reading.tensors is None else reading.tensors
+    same = like is not None and (like.config.architecture, like.config.arguments, like.weights) == (
+        config.architecture,
+        config.arguments,
+        state.weights,
+    )
     try:
-        network = rebuild(lambda: build_network(config), tensors, reading.architecture, CORRECT)
+        network = (
+            like.network
+            if like is not None and same
+            else rebuild(lambda: build_network(config), tensors, reading.architecture, CORRECT)
+        )
     except NotFiniteError as error:
         if state.other is None or not are_finite(state.other):
             raise
         other = RAW if state.weights == AVERAGED else AVERAGED
         raise UserError(f"{error}; its {other} weights are finite: --weights {other}") from error
     preconditioning.check_fits(network)
-    note = note_on_other(state.weights, state.tensors, state.other) if state.other is not None else ""
+    note = note_on_other(state.weights, state.tensors, state.other) if state.other is not None and not like else ""
     kind = f"{found}, a " if found not in (reading.architecture, "") else ""
     by_name = "averaged weights, by its name" if not state.weights and is_averaged_name(path.stem) else ""
     what = ", ".join(part for part in (f"{kind}state dict of {reading.architecture}", state.taken, by_name) if part)
     return OpenedNetwork(
         network,
         config,
-        _origin(path, what, config, [one.said for one in words.assumed], reading.read, note),
+        _origin(path, what, config, [one.said for one in words.assumed if one.said], reading.read, note),
         format=found or reading.architecture,
         weights=state.weights,
         both=state.other is not None,
+        any_size=not reading.image_shape[1],
         read=reading.read,
         assumed=tuple(words.assumed),
         notes=(note,) if note else (),

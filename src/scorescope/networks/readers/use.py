@@ -13,6 +13,7 @@ otherwise, in these arguments, the same for all formats:
 | ``time_scale``, ``toward`` | of a flow: factor on what the network is told; ``noise`` if its time is 1 at the noise |
 | ``sigma_data`` | of EDM |
 | ``image_range`` | ``[0, 1]`` if its images are not in [−1, 1] |
+| ``sigma_scale`` | 2 if it is told a σ that is twice that of its images' noise |
 | ``preconditioning``, ``preconditioning.NAME`` | any in `scorescope.networks.preconditionings`, and its arguments |
 """
 
@@ -92,9 +93,9 @@ def stepped_use(
     known_prediction = settled.pop("prediction", None)
     chosen = said_prediction or known_prediction or prediction
     _check("prediction", chosen, PREDICTIONS)
-    image_range = {"image_range": image_range} if (image_range := given.take("image_range")) is not None else {}
+    scales = _scales(given)
     if chosen not in STEPPED:
-        return _continuous_use(given, chosen, image_range)
+        return _continuous_use(given, chosen, scales)
     time: dict[str, Any] = {"kind": "table", "between": "nearest"} if whole else {"kind": "table"}
     if settled and said_schedule is None:
         time |= settled
@@ -105,10 +106,10 @@ def stepped_use(
         missing.append(f"{_PREDICTED[chosen]} prediction")
     if said_schedule is None and not settled:
         missing.append(_words(time))
-    if missing:
-        given.assume(" over ".join(missing) if len(missing) > 1 else missing[0], others)
+    if missing or said_prediction or said_schedule:
+        given.assume(" over ".join(missing), others)
     process = {"process": "vp"} if chosen == "score" else {}
-    return chosen, {"time": time, **process, **image_range}
+    return chosen, {"time": time, **process, **scales}
 
 
 _PREDICTED = {"epsilon": "noise", "v": "v", "sample": "image", "score": "score", "flow": "velocity", "edm": "EDM's"}
@@ -131,28 +132,35 @@ def flow_use(given: Given, others: Sequence[Mapping[str, Any]] = ()) -> Use:
         return stepped_use(given)
     unsaid = not {"prediction", "path", "time_scale", "toward"} & given.left.keys()
     given.take("prediction")
-    if unsaid:
-        given.assume("the velocity of the straight path, time 1 at the image", others)
-    image_range = given.take("image_range")
-    return _flow(given, {} if image_range is None else {"image_range": image_range})
+    given.assume("the velocity of the straight path, time 1 at the image" if unsaid else "", others)
+    return _flow(given, _scales(given))
 
 
-def _continuous_use(given: Given, prediction: str, image_range: dict[str, Any]) -> Use:
+def _scales(given: Given) -> dict[str, Any]:
+    """Range of the images and factor on σ, if they are said; that they could be others is written down if they are not."""
+    said: dict[str, Any] = {name: given.take(name) for name in ("image_range", "sigma_scale") if name in given.left}
+    for name, ways in (("image_range", ([0, 1],)), ("sigma_scale", (2, 0.5))):
+        if name not in said:
+            given.assume("", [{name: way} for way in ways])
+    return said
+
+
+def _continuous_use(given: Given, prediction: str, scales: dict[str, Any]) -> Use:
     if prediction == "edm":
         sigma_data = given.take("sigma_data")
         return "edm", {} if sigma_data is None else {"sigma_data": sigma_data}
-    return _flow(given, image_range)
+    return _flow(given, scales)
 
 
-def _flow(given: Given, image_range: dict[str, Any]) -> Use:
+def _flow(given: Given, scales: dict[str, Any]) -> Use:
     path, scale, toward = (given.take(name) for name in ("path", "time_scale", "toward"))
     _check("path", path or PATHS[0], PATHS)
     if path == "trigonometric":
         return "trigonometric-flow", {
             "time": {"kind": "cosine", "toward": "image", "scale": scale or 1.0},
-            **image_range,
+            **scales,
         }
-    return "flow", {"time": {"kind": "flow", "scale": scale or 1.0, "toward": toward or "image"}, **image_range}
+    return "flow", {"time": {"kind": "flow", "scale": scale or 1.0, "toward": toward or "image"}, **scales}
 
 
 def _table(given: Given, schedule: str, steps: int, beta_start: float, beta_end: float) -> dict[str, Any]:
