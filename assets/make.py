@@ -1,8 +1,9 @@
 """Make the pretrained small networks: ``python assets/make.py train [NAME …]``, then ``export``, then ``page``.
 
 ``train`` runs the commands below, two networks at a time on one core each; interrupted, it goes on where it was.
-``export`` writes their weights as float16, with the record of their training, beside this file, and measures all that are
-there for the table of ``README.md``. ``page`` draws samples of all from shared noise into ``runs/assets/page/report.html``.
+``export`` writes their weights as float16, with the record of their training, beside this file (those of the demo into the
+package, with a link from here), and measures all that are there for the table of ``README.md``. ``page`` draws samples of
+all from shared noise into ``runs/assets/page/report.html``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from scorescope.probes.similarity import cosine_similarity, nearest
 from scorescope.report.page import write_report
 from scorescope.study import Results, pictures
 from scorescope.training import Selection
+from scorescope.training.shipped import FOLDER as PACKAGED
 
 ASSETS = Path(__file__).resolve().parent
 RUNS = ASSETS.parent / "runs" / "assets"
@@ -87,9 +89,14 @@ def export(name: str) -> None:
     network, config = load_network(RUNS / name / "network")
     weights = {key: value.detach().half().contiguous() for key, value in network.state_dict().items()}
     record = config.training | {"command": shlex.join(command(name)), "stored_as": "float16, trained in float32"}
-    if (ASSETS / name).exists():
-        shutil.rmtree(ASSETS / name)
-    with new_folder(ASSETS / name) as temporary:
+    folder = ASSETS / name
+    if name.rsplit("-", 1)[0].startswith("unet"):  # the demo's
+        if not folder.is_symlink():
+            folder.symlink_to(os.path.relpath(PACKAGED / name, ASSETS))
+        folder = PACKAGED / name
+    if folder.exists():
+        shutil.rmtree(folder)
+    with new_folder(folder) as temporary:
         save_file(weights, temporary / WEIGHTS)
         (temporary / WEIGHTS).chmod(0o644)  # written for the owner alone
         write_json(temporary / DESCRIPTION, config.model_copy(update={"training": record}).model_dump(mode="json"))

@@ -14,10 +14,13 @@ from scorescope.lenses.subject import chosen
 from scorescope.networks import load_network
 from scorescope.probes.errors import denoising_psnr, input_psnr
 from scorescope.training import Selection
+from scorescope.training.shipped import FOLDER
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 RECIPES = ["unet", "bf-cnn", "ddpm++", "ddpm++-no-attention", "dit", "u-vit"]
-NAMES = [f"{recipe}-{split}" for recipe in RECIPES for split in "ab"]
+FEW = [10, 100, 1000, 10000]
+HALVES = [f"{recipe}-{split}" for recipe in RECIPES for split in "ab"]
+NAMES = [*HALVES, *(f"unet-{size}-{split}" for size in FEW for split in "ab")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,17 +36,18 @@ def test_weights_are_stored_in_half_and_used_in_single_precision(name):
     assert config.training["config"]["steps"] == config.training["observed"][-1]["step"]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*RECIPES, *(f"unet-{size}" for size in FEW)])
 def test_the_two_networks_of_an_architecture_saw_disjoint_images(recipe):
     records = [load_network(ASSETS / f"{recipe}-{split}")[1].training for split in "ab"]
     parts = [Selection.model_validate(record["selection"]) for record in records]
+    size = int(recipe.removeprefix("unet-")) if recipe.startswith("unet-") else 30_000
     assert [(part.total, part.size, part.count, part.share, part.seed) for part in parts] == [
-        (60_000, 30_000, 2, share, 0) for share in (0, 1)
+        (60_000, size, 2, share, 0) for share in (0, 1)
     ]
     assert records[0]["data_sha256"] != records[1]["data_sha256"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*HALVES, "unet-10000-a", "unet-10000-b"])
 def test_unseen_clothes_are_denoised(name):
     if not DEBIAN_FOLDER.is_dir():
         pytest.skip("fashion-mnist is not installed")
@@ -53,5 +57,18 @@ def test_unseen_clothes_are_denoised(name):
     assert (gained > np.array([3, 8, 11])).all()
 
 
+@pytest.mark.parametrize("split", "ab")
+def test_a_network_of_ten_images_knows_only_these(split):
+    if not DEBIAN_FOLDER.is_dir():
+        pytest.skip("fashion-mnist is not installed")
+    data = load_images("fashion-mnist")
+    record = load_network(ASSETS / f"unet-10-{split}")[1].training
+    seen = Selection.model_validate(record["selection"]).choose(data.train).tensor()
+    network = NetworkDenoiser.open(ASSETS / f"unet-10-{split}")
+    own, others = (denoising_psnr(network, images, [0.5], 0).mean() for images in (seen, chosen(data.test, 32, 0)))
+    assert own > others + 6
+
+
 def test_together_they_are_a_few_megabytes():
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 8e6
+    folders = [ASSETS, FOLDER]
+    assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()) < 14e6

@@ -2,7 +2,8 @@
 
 What such a pair has in common it can only have from the distribution and the architecture (Kadkhodaie et al. 2024). The two
 subsets of a size are the beginnings of two shuffled halves, so the images of a small N are among those of a larger one. A
-network is trained once for its settings and its images, kept in the cache that all runs share, and copied into the run folder.
+network is trained once for its settings and its images, kept in the cache that all runs share, and copied into the run folder;
+some come with the package and are not trained at all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 
@@ -21,9 +22,12 @@ from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError, new_folder
 from scorescope.foundation.processes import by_first
 from scorescope.networks import NetworkConfig, architectures
+from scorescope.networks.checkpoint import DESCRIPTION
+from scorescope.study.storage import read_json
 from scorescope.study.workspace import Workspace
 from scorescope.training import Selection, TrainingConfig, TrainingJob
 from scorescope.training.divided import train_divided
+from scorescope.training.shipped import network_identity, shipped_network
 
 NETWORKS = ("A", "B")
 
@@ -83,7 +87,7 @@ def train_pair(
     architecture: str = "unet",
     into: str = "networks",
 ) -> dict[str, NetworkDenoiser]:
-    """The networks of a pair by name, from the cache or trained now, with a copy of each in the run folder.
+    """The networks of a pair by name, come with the package, from the cache or trained now, each copied into the run folder.
 
     Args:
         pair: what each is trained on.
@@ -93,7 +97,7 @@ def train_pair(
         architecture: one that has a width: ``unet`` or ``bf-cnn``.
         into: folder of the copies, within the run folder.
     """
-    jobs = []
+    jobs, shipped = [], []
     for index, (name, images) in enumerate(pair.training.items()):
         entry = architectures[architecture]
         network = NetworkConfig(
@@ -104,18 +108,37 @@ def train_pair(
             sigma_range=training.objective.sigma_range,
         )
         how = training.model_copy(update={"seed": 2 * training.seed + index})
-        identity = {"network": network.model_dump(), "training": how.model_dump(), "images": images.fingerprint()}
-        folder = workspace.network_folder(identity)
+        shipped.append(shipped_network(network, how, images))
+        folder = workspace.network_folder(network_identity(network, how, images.fingerprint()))
         jobs.append(TrainingJob(folder, network, images, how, pair.selections[name]))
     _, height, width_in_pixels = jobs[0].images.image_shape
     told = f"training two networks, N = {pair.size}, {height}×{width_in_pixels} pixels"
-    folders = train_divided(jobs, device=workspace.device, description=told)
+    own = [job for job, there in zip(jobs, shipped, strict=True) if there is None]
+    if own:
+        train_divided(own, device=workspace.device, description=told)
     networks = {}
-    for name, folder in zip(pair.training, folders, strict=True):
+    for name, job, there in zip(pair.training, jobs, shipped, strict=True):
+        folder = there or job.folder
         networks[name] = NetworkDenoiser.open(folder, name).to(workspace.device)
         copy = workspace.folder / into / f"{name}-{pair.size}"
         by_first(functools.partial(_keep_copy, folder, copy))
     return networks
+
+
+def shipped_record(workspace: Workspace, size: int, into: str = "networks") -> dict[int, dict[str, Any]]:
+    """N -> how the first network of a pair was trained, if it came with the package; nothing if it did not.
+
+    Args:
+        workspace: with the run folder that holds the pair's copies.
+        size: N.
+        into: folder of the copies.
+    """
+
+    def found() -> dict[int, dict[str, Any]]:
+        record = read_json(workspace.folder / into / f"{NETWORKS[0]}-{size}" / DESCRIPTION)["training"]
+        return {size: record} if "command" in record else {}
+
+    return by_first(found)
 
 
 def _keep_copy(folder: Path, copy: Path) -> None:
