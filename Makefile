@@ -4,31 +4,51 @@
 # make bench  speed against plain references and the machine's own limit
 
 PYTHON ?= python3
+# PyPI's PyTorch for Linux brings gigabytes for NVIDIA's processors along; `make demo CPU_TORCH=` takes that one.
+CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+INSTALLED_DEV := $(VENV)/installed-dev
 
 .PHONY: demo test check bench clean fashion-mnist
 
 demo: $(INSTALLED) fashion-mnist
 	$(BIN)/scorescope demo --out runs/demo
 
-test: $(INSTALLED) check
+test: $(INSTALLED_DEV) check
 	$(BIN)/pytest
 
-check: $(INSTALLED)
+check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)
+bench: $(INSTALLED_DEV)
 	$(BIN)/python -m benchmarks
 
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(call install,.)
 	touch $(INSTALLED)
+
+$(INSTALLED_DEV): pyproject.toml constraints.txt
+	$(call install,.[dev])
+	touch $(INSTALLED) $(INSTALLED_DEV)
+
+# With uv where it is there, and with pip where it is not, or where uv finds no PyTorch: pip may know wheels that uv does not.
+define install
+	@if command -v uv >/dev/null && uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+		uv pip install --python $(BIN)/python $(if $(CPU_TORCH),--torch-backend cpu) --constraint constraints.txt --editable '$(1)'; \
+	then :; else \
+		echo "installing with pip"; \
+		index=""; \
+		if [ "$$(uname)" = Linux ] && $(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=5)' \
+			"$(CPU_TORCH)" 2>/dev/null; then index="--extra-index-url $(CPU_TORCH)"; fi; \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/pip install $$index --constraint constraints.txt --editable '$(1)'; \
+	fi
+endef
 
 # Debian ships the data set; where that cannot be had the demo says so and uses scikit-image's photographs.
 fashion-mnist:
