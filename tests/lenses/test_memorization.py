@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, OptimalDenoiser
 from scorescope.foundation import UserError
-from scorescope.jobs.transition import Transition
+from scorescope.jobs.demo import Demo
 from scorescope.lenses.deviations import denoised_examples, deviations, measure
 from scorescope.lenses.drawing import full_contrast
 from scorescope.lenses.growing import transition_claims
@@ -133,4 +133,4 @@ def test_claims_follow_from_the_measurements(subject, tmp_path):
 
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="sizes must increase"):
-        Transition.configure("tiny", ["sizes=100,10"])
+        Demo.configure("tiny", ["sizes=100,10"])

@@ -6,6 +6,8 @@ What was asked is checked first; only then PyTorch and all that stands on it is 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from scorescope.networks.readers.words import check_there
 if TYPE_CHECKING:
     from scorescope.study import Results
 
+PRETRAINED_DATA = "fashion-mnist"
 SEEDS = ("seed", "training.seed", "measurement.seed")
 
 
@@ -114,18 +117,35 @@ def _run(
     if plugins:
         load_plugins(plugins)
         config = study.configure(preset, settings, **chosen)
-    results = report.run_study(study(), config, folder, device=device, cache=cache_folder())
+    results = report.run_study(
+        study(), config, folder, device=device, cache=cache_folder(), command=_command(), announce=_announce
+    )
     return FinishedRun(results, folder / report.REPORT_FILE, time.perf_counter() - started)
 
 
-def demo(*, data: str | None = None, preset: str = "small", out: Path | None = None, **running: Any) -> FinishedRun:
+def demo(
+    *,
+    data: str | None = None,
+    train: bool = False,
+    preset: str = "small",
+    out: Path | None = None,
+    seed: int | None = None,
+    **running: Any,
+) -> FinishedRun:
     """The main job on an embedded data set: fashion-mnist where it is installed, natural-patches otherwise.
 
-    Arguments and errors as `reproduce` has them.
+    At preset small its networks on fashion-mnist come with the package, unless `train` or another seed than theirs asks for
+    others. Arguments and errors as `reproduce` has them.
     """
     check_data(data)
     chosen: dict[str, Any] = {} if preset == "tiny" and data is None else {"data": data or _embedded_data()}
-    return reproduce("main/transition", preset=preset, out=out or Path("runs/demo"), **running, **chosen)
+    preset = demo_preset(chosen.get("data"), train, preset, seed)
+    return reproduce("main/transition", preset=preset, out=out or Path("runs/demo"), seed=seed, **running, **chosen)
+
+
+def demo_preset(data: str | None, train: bool, preset: str, seed: int | None) -> str:
+    """The preset that a command line asks for: ``pretrained`` instead of ``small`` where its networks fit."""
+    return "pretrained" if preset == "small" and data == PRETRAINED_DATA and not (train or seed) else preset
 
 
 def explain(
@@ -181,6 +201,16 @@ def _seeded(study: str, seed: int | None) -> list[str]:
     """The seed for each of the study's settings that is one, as KEY=VALUE."""
     known = listed("studies")[study]["settings"].split()
     return [f"{name}={seed}" for name in SEEDS if name in known and seed is not None]
+
+
+def _command() -> str:
+    """What was typed, where that was this program's own command line."""
+    program, *words = sys.argv
+    return shlex.join(["scorescope", *words]) if Path(program).name in ("scorescope", "__main__.py") else ""
+
+
+def _announce(page: Path) -> None:
+    print(f"report, growing: {page}", file=sys.stderr)
 
 
 def _embedded_data() -> str:

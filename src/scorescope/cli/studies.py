@@ -16,6 +16,9 @@ def demo(
     data: Annotated[
         str | None, typer.Option(help="data set; fashion-mnist, or natural-patches where that is missing")
     ] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="train networks here instead of using those that come along")
+    ] = False,
     out: Out = None,
     run: Running,
 ) -> None:
@@ -23,7 +26,7 @@ def demo(
     from scorescope.app import runs
 
     with showing_progress():
-        done = runs.demo(data=data, out=out, **run.said())
+        done = runs.demo(data=data, train=train, out=out, **run.said())
     done.show(run.as_json)
 
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from scorescope.foundation.lazy import offered
 
 if TYPE_CHECKING:
+    from scorescope.jobs.demo import Demo
     from scorescope.jobs.explain import Explain
     from scorescope.jobs.train import Train
-    from scorescope.jobs.transition import Transition
 else:
     __getattr__, __dir__ = offered(__name__)
 
-__all__ = ["Explain", "Train", "Transition"]
+__all__ = ["Demo", "Explain", "Train"]

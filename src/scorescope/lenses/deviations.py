@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,17 +94,33 @@ class Measured(Memorization):
 
 def measure(label: str, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> Measured:
     """Everything on one subject, each part a cell of the run, so that an interrupted run goes on after the last."""
-    key = label.replace(" ", "")
     known = measure_memorization(label, subject, config, workspace)
-    compared = workspace.computed(f"{key}/deviation", lambda: _flat(deviations(subject, config)))
-    shown = workspace.computed(f"{key}/examples", lambda: denoised_examples(subject, config))
+    shown = measure_examples(label, subject, config, workspace)
     return Measured(
         **vars(known),
         mechanisms=tuple(subject.mechanisms),
-        deviations={kind: _unflat(kind, compared, tuple(subject.mechanisms)) for kind in KINDS},
+        deviations=measure_deviations(label, subject, config, workspace),
         example_sigmas=shown["sigma"],
         examples=shown["pictures"],
     )
+
+
+def measure_deviations(
+    label: str, subject: Subject, config: MeasurementConfig, workspace: Workspace
+) -> dict[str, Deviation]:
+    """`deviations` of one subject, as a cell of the run."""
+    found = workspace.computed(f"{_cell(label)}/deviation", lambda: _flat(deviations(subject, config)))
+    return {kind: _unflat(kind, found, tuple(subject.mechanisms)) for kind in KINDS}
+
+
+def measure_examples(label: str, subject: Subject, config: MeasurementConfig, workspace: Workspace) -> dict[str, Any]:
+    """`denoised_examples` of one subject, as a cell of the run."""
+    shown: dict[str, Any] = workspace.computed(f"{_cell(label)}/examples", lambda: denoised_examples(subject, config))
+    return shown
+
+
+def _cell(label: str) -> str:
+    return label.replace(" ", "")
 
 
 def show_deviation(results: Results, measured: Sequence[Measured]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.probes.memorization import RULE
 from scorescope.training import TrainingConfig
 
 
-def training_method(config: TrainingConfig) -> str:
-    """How both networks of a pair were trained, in a sentence."""
+def training_method(config: TrainingConfig, steps: Mapping[int, int] | None = None) -> str:
+    """How both networks of a pair were trained, in a sentence; `steps` for each N, where they are not the same for all."""
+    counted = ", ".join(f"{count:,} (N = {size:,})" for size, count in (steps or {}).items()) or f"{config.steps:,}"
     return (
-        f"{config.steps} steps of {config.batch} images, Adam at {config.learning_rate:g} falling along a cosine,"
+        f"{counted} steps of {config.batch} images, Adam at {config.learning_rate:g} falling along a cosine,"
         f" σ = {config.objective.sigma_max:g}·u^{config.objective.sigma_power:g}, moving average {config.ema_decay:g};"
         f" seeds {2 * config.seed} (A) and {2 * config.seed + 1} (B)."
     )

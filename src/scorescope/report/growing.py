@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from scorescope.foundation import UserError
 from scorescope.foundation.processes import is_first
@@ -19,13 +20,16 @@ SHARE, AT_FIRST = 0.1, 0.5
 
 
 @contextlib.contextmanager
-def growing_page(study: Study[C], workspace: Workspace, command: str = "") -> Iterator[None]:
+def growing_page(
+    study: Study[C], workspace: Workspace, command: str = "", announce: Callable[[Path], None] | None = None
+) -> Iterator[None]:
     """Keep the page of a run up to date while the block runs; if the block fails, the page says so, and how to go on.
 
     Args:
         study: what runs.
         workspace: of the run; its `watch` is set.
         command: what a person types to go on; empty if that is not known.
+        announce: told where the page is, once it is there.
     """
     began, spent = time.perf_counter(), 0.0
 
@@ -33,7 +37,9 @@ def growing_page(study: Study[C], workspace: Workspace, command: str = "") -> It
         nonlocal spent
         started = time.perf_counter()
         if news or spent <= SHARE * (started - began) + AT_FIRST:
-            _write(study, workspace, command)
+            page = _write(study, workspace, command)
+            if announce is not None and not spent:
+                announce(page)
             spent += time.perf_counter() - started
 
     workspace.watch = write
@@ -53,12 +59,12 @@ def introduce(results: Results, study: Study[C]) -> None:
     results.paper = results.paper or study.paper
 
 
-def _write(study: Study[C], workspace: Workspace, command: str) -> None:
+def _write(study: Study[C], workspace: Workspace, command: str) -> Path:
     shown = workspace.progress.shown
     results = Results(study=study.name, title=study.title) if shown is None else copy.copy(shown)
     introduce(results, study)
     results.config, results.timings = workspace.config, dict(workspace.timings)
-    write_report(results, workspace.folder, workspace.progress, command)
+    return write_report(results, workspace.folder, workspace.progress, command)
 
 
 def _reason(error: BaseException) -> str:

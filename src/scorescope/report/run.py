@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ def run_study(
     device: torch.device | str = "cpu",
     cache: Path | str | None = None,
     command: str = "",
+    announce: Callable[[Path], None] | None = None,
 ) -> Results:
     """Run a study into a folder and write its report; the same call goes on with an interrupted run.
 
@@ -34,12 +36,13 @@ def run_study(
         device: where networks run.
         cache: folder of trained networks; $SCORESCOPE_CACHE, else ``~/.cache/scorescope``.
         command: what a person types to go on with the run, for the unfinished report.
+        announce: told where the report is, once it can be looked at.
 
     Raises:
         UserError: as `open_run`, and whatever the study refuses.
     """
     with open_run(folder, study.name, config, device=device, cache=cache) as workspace:
-        with growing_page(study, workspace, command):
+        with growing_page(study, workspace, command, announce):
             results = study.run(config, workspace)
         introduce(results, study)
         workspace.store(results)
