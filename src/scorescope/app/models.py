@@ -12,6 +12,7 @@ from scorescope.denoisers import Denoiser, NetworkDenoiser, denoisers
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
 from scorescope.networks import OpenedNetwork, open_checkpoint
+from scorescope.networks.readers.unsupported import note_on_channels
 from scorescope.probes.opening_check import Opener, checked
 
 if TYPE_CHECKING:
@@ -41,12 +42,17 @@ def open_network(
     if images is not None:
         check_shape(choice.path, opened.config.image_shape, images)
         opened = checked(opened, images, again(choice, images, opened), device, choice.class_label)
+    elif note := note_on_channels(opened.config.image_shape[0]):
+        raise UserError(f"{choice.path} does not denoise pixels: {note}")
     network = denoiser_of(opened, choice.path.name, choice.class_label).to(device)
     return network, opened.origin
 
 
 def check_shape(path: Path, image_shape: tuple[int, int, int], images: ImageSet) -> None:
     """Raises UserError if a network takes other images than these."""
+    note = note_on_channels(image_shape[0])
+    if note:
+        raise UserError(f"{path} does not denoise pixels: {note}")
     if image_shape != images.image_shape:
         raise UserError(
             f"{path} takes images of {shape_words(image_shape)}, {images.name} holds"

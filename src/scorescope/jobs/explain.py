@@ -17,6 +17,7 @@ from scorescope.lenses import LensSettings, Subject, lenses, look
 from scorescope.lenses.deviations import best_mechanism
 from scorescope.lenses.methods import measurement_methods
 from scorescope.networks import OpenedNetwork, open_checkpoint
+from scorescope.networks.readers.unsupported import note_on_channels
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.opening_check import checked
 from scorescope.study.base import Study, study
@@ -225,6 +226,8 @@ def _said(verdict: str) -> str:
 
 
 def _check_fit(network: NetworkDenoiser, images: DataSplit, model: str) -> None:
+    if note := note_on_channels(network.image_shape[0]):
+        raise UserError(f"{model} does not denoise pixels: {note}")
     for part in images:
         if part is not None and part.image_shape != network.image_shape:
             raise UserError(

@@ -29,7 +29,9 @@ from scorescope.noise import add_noise
 from scorescope.probes.errors import squared_error
 
 LEVELS = (0.1, 0.3, 0.9, 2.5)
-IMAGES, GAUSSIAN_IMAGES, BATCH = 16, 512, 64
+# how many images at most, and how many values in them, so that large images cost no more
+IMAGES, FEWEST, VALUES = 16, 4, 1 << 17
+GAUSSIAN_IMAGES, GAUSSIAN_VALUES = 512, 1 << 24
 # dB: how far below the Gaussian is far; how negative a gain may be by chance; how much better is clearly better; how much
 # worse is about as good, and how much is the same
 FAR_BELOW, NEGATIVE, CLEARLY, AS_GOOD, EQUAL = 3.0, 1.0, 3.0, 0.5, 0.1
@@ -167,14 +169,16 @@ def check_opening(
     """
     place = device or torch.device("cpu")
     order = np.random.default_rng(seed).permutation(images.stored)
-    entries = np.resize(order[:IMAGES], min(IMAGES, images.stored))
-    others = order[IMAGES:] if len(order) >= 2 * IMAGES else order
+    pixels = math.prod(images.image_shape)
+    entries = order[: max(FEWEST, min(IMAGES, VALUES // pixels))]
+    others = order[len(entries) :] if len(order) >= 2 * len(entries) else order
+    few = others[: max(FEWEST, min(GAUSSIAN_IMAGES, GAUSSIAN_VALUES // pixels))]
     clean = images.tensor(entries)
     low, high = opened.config.sigma_range
     sigmas = tuple(float(f"{min(max(level, low), high):.3g}") for level in LEVELS)
     generator = torch.Generator().manual_seed(seed)
     noisy = [add_noise(clean, sigma, generator) for sigma in sigmas]
-    gaussian = _few_image_gaussian(images.tensor(others[:GAUSSIAN_IMAGES]))
+    gaussian = _few_image_gaussian(images.tensor(few))
     reference = tuple(_gain(gaussian(y, s), clean, y) for y, s in zip(noisy, sigmas, strict=True))
     labels = _labels(opened, images, entries, class_label)
 

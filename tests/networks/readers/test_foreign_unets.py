@@ -108,3 +108,12 @@ def test_wrong_words_are_refused_in_one_line(foreign):
         with pytest.raises(UserError, match=said) as caught:
             foreign.opened("guided-linear-eps", GUIDED, **arguments)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "case", ["guided-linear-eps", "lucidrains-v-sigmoid", "ddim-list-ema", "pytorch-ddpm-attention"]
+)
+def test_a_size_that_cannot_be_halved_is_refused(foreign, case):
+    file, architecture, arguments = CASES[case]
+    with pytest.raises(UserError, match="--size N, a multiple of"):
+        foreign.opened(case, file, architecture, **arguments, image_size=9)

@@ -6,6 +6,7 @@ process against a fixed allowance for all cases together.
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import pickletools
@@ -23,8 +24,11 @@ from tests.networks.readers.files import archive, edm_pickle, song_network, stat
 
 from scorescope.foundation import UserError
 from scorescope.foundation.inert.restricted_unpickler import Budget
+from scorescope.foundation.randomness import seeded
 from scorescope.networks import open_checkpoint
+from scorescope.networks.lucidrains_unet import LucidrainsUNet
 from scorescope.networks.readers import opening
+from scorescope.noise import ddpm_sigmas
 
 MEMORY = 400 << 20  # bytes that the process may grow by, whatever the files claim
 
@@ -58,13 +62,30 @@ FRAGMENTS = [
 ]
 
 
+def trainer() -> dict[str, object]:
+    """What lucidrains' trainer saves: a schedule beside the network, averages beside raw weights, an optimizer, settings."""
+    with seeded(0):
+        network = LucidrainsUNet(1, 1, 4, [2, 2, 4], [False, True], [1, 1], [2, 2], memories=1)
+    signals = 1 / (1 + ddpm_sigmas(10).flip(0) ** 2)
+    tables = {"alphas_cumprod": signals, "sqrt_recipm1_alphas_cumprod": (1 / signals - 1).sqrt()}
+    process = {**tables, **{f"model.{name}": value for name, value in state_dict(network).items()}}
+    averages = {f"ema_model.{name}": value for name, value in process.items()}
+    extras = {"seen": Counter("aab"), "place": Path("x"), "args": argparse.Namespace(lr=0.1)}
+    return {"step": 3, "model": process, "ema": {"initted": torch.tensor(True), **averages}, **extras}
+
+
 def seeds() -> dict[str, bytes]:
     """One small sound file of every kind."""
     weights = state_dict(unet())
+    shadows = {"decay": 0.9, "num_updates": 3, "shadow_params": list(weights.values())}
     return {
         "edm": edm_pickle(song_network()),
         "zip": archive(weights),
         "legacy": archive(weights, as_zip=False),
+        "trainer": archive(trainer()),
+        "list": archive([weights, {"state": {}, "param_groups": []}, 3, 5000, weights]),
+        "nameless": archive({"model": weights, "ema": shadows}),
+        "module": archive({"net": unet()}),
         "safetensors": save({name: value.contiguous() for name, value in weights.items()}),
     }
 
@@ -160,7 +181,7 @@ def fuzz(count: int, seed: int, sound: dict[str, bytes], folder: Path) -> Counte
         assert len(message) < 1500, f"case {case} of seed {seed}"
         assert CountedBudget.spent <= len(data) + 1, f"case {case} of seed {seed}"
         assert all(bool(torch.isfinite(value).all()) for value in weights.values()), f"case {case} of seed {seed}"
-        if kind == "zip" and weights:  # every byte that matters has a checksum
+        if kind in ("zip", "list") and weights:  # every byte that matters has a checksum
             assert all(torch.equal(weights[name], value) for name, value in saved.items()), (
                 f"case {case} of seed {seed}"
             )

@@ -354,6 +354,38 @@ def test_averages_that_are_not_finite_offer_the_raw_weights(tmp_path):
     assert opened.notes == ("its averaged weights are not finite",)
 
 
+def test_an_optimizers_file_names_the_file_with_the_weights(tmp_path):
+    network = unet()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1).state_dict()
+    torch.save(optimizer, tmp_path / "opt000010.pt")
+    with pytest.raises(UserError, match=r"opt000010.pt was not opened: .*state of an optimizer.*model\*\.pt"):
+        open_checkpoint(tmp_path / "opt000010.pt")
+    for name in ("model000010.pt", "ema_0.9999_000010.pt", "ema_0.9999_000020.pt"):
+        torch.save(state_dict(network), tmp_path / name)
+    with pytest.raises(UserError, match=r"give ema_0\.9999_000010\.pt, which stands beside it$"):
+        open_checkpoint(tmp_path / "opt000010.pt")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"], "conditional on text"),
+        (["cond_stage_model.transformer.weight", "model.diffusion_model.out.2.weight"], "conditional on text"),
+        (["first_stage_model.encoder.conv_in.weight", "model.diffusion_model.out.2.weight"], "holds an autoencoder"),
+    ],
+)
+def test_models_of_text_and_latents_are_refused_in_words(tmp_path, names, said):
+    torch.save({"state_dict": {name: torch.ones(2, 2) for name in names}}, tmp_path / "net.ckpt")
+    with pytest.raises(UserError, match=said):
+        open_checkpoint(tmp_path / "net.ckpt")
+
+
+def test_latents_are_said_to_be_latents(tmp_path):
+    torch.save(state_dict(build("dit", DIT | {"in_channels": 4, "num_classes": 0})[0]), tmp_path / "dit.pt")
+    opened = open_checkpoint(tmp_path / "dit.pt", arguments={"num_heads": 4})
+    assert "4 channels: they are latents of an autoencoder" in opened.origin
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

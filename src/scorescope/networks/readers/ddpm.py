@@ -45,7 +45,14 @@ def structure(shapes: Shapes) -> dict[str, Any]:
 def _read_ddim(file: CheckpointFile, given: Given) -> Reading:
     arguments = structure(file.shapes)
     name, its = stepped_use(given)
-    return Reading(ARCHITECTURE, arguments | given.left, (arguments["in_channels"], 0, 0), name, its)
+    return Reading(
+        ARCHITECTURE,
+        arguments | given.left,
+        (arguments["in_channels"], 0, 0),
+        name,
+        its,
+        side_multiple=2 ** (len(arguments["widths"]) - 1),
+    )
 
 
 def _read_w1r3(file: CheckpointFile, given: Given) -> Reading:
@@ -55,7 +62,16 @@ def _read_w1r3(file: CheckpointFile, given: Given) -> Reading:
     arguments |= {"same_padding": True, "norm_eps": 1e-5, "steps": steps}
     name, its = stepped_use(given, steps=steps, whole=True)
     read = (f"a table of {steps:,} times, whole steps",)
-    return Reading(ARCHITECTURE, arguments | given.left, (arguments["in_channels"], 0, 0), name, its, tensors, read)
+    return Reading(
+        ARCHITECTURE,
+        arguments | given.left,
+        (arguments["in_channels"], 0, 0),
+        name,
+        its,
+        tensors,
+        read,
+        side_multiple=2 ** (len(arguments["widths"]) - 1),
+    )
 
 
 _PARTS = {

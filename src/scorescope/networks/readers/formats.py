@@ -19,6 +19,7 @@ from typing import Any
 from scorescope.foundation import UserError
 from scorescope.foundation.inert.restricted_unpickler import Call, attributes_of
 from scorescope.foundation.inert.stored_tensor import StoredTensor
+from scorescope.networks.readers.unsupported import refuse_unsupported
 
 Shapes = Mapping[str, tuple[int, ...]]
 MOST_SETTINGS = 400
@@ -126,6 +127,7 @@ class Reading:
         tensors: the network's weights under the names of our class; None if they are the file's own.
         read: what was read off the file and is worth saying, as phrases.
         sigma_range: that the network was trained on; by default the preconditioning's.
+        side_multiple: what heights and widths are multiples of, for a network that takes any such size.
         training: what the file records of its training (data set, flips), as JSON.
     """
 
@@ -137,6 +139,7 @@ class Reading:
     tensors: Mapping[str, StoredTensor] | None = None
     read: tuple[str, ...] = ()
     sigma_range: tuple[float, float] | None = None
+    side_multiple: int = 1
     training: dict[str, Any] = field(default_factory=dict)
 
 
@@ -188,7 +191,8 @@ def known_formats() -> tuple[Format, ...]:
 
 
 def recognized(file: CheckpointFile) -> Format:
-    """The first format that a file is of. Raises UserError if there is none."""
+    """The first format that a file is of. Raises UserError if there is none, or it is of a kind that is not supported."""
+    refuse_unsupported(file.tensors)
     found = next((entry for entry in known_formats() if entry.recognize(file)), None)
     if found is None:
         first = ", ".join(name[:50] for name in list(file.tensors)[:3]) or "nothing"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from scorescope.networks.readers.formats import CheckpointFile, Format, Given, Reading, Shapes
@@ -57,7 +58,8 @@ def _read(
         arguments |= heads(given, arguments)
         name, its = use(given, file)
         channels = arguments["in_channels"]
-        return Reading(ARCHITECTURE, arguments | given.left, (channels, 0, 0), name, its)
+        halved = 2 ** (len(arguments["widths"]) - 1)
+        return Reading(ARCHITECTURE, arguments | given.left, (channels, 0, 0), name, its, side_multiple=halved)
 
     return read
 
@@ -187,17 +189,9 @@ def _flow_matching(file: CheckpointFile, given: Given) -> Reading:
     """Their heads follow from the data set that ``args`` names: one head on CIFAR-10, heads of 64 channels on ImageNet."""
     on_cifar = "cifar" in str(file.settings("args").get("dataset", "")).lower()
     read = _read(_flow_use, _heads(True, 1 if on_cifar else 4, None if on_cifar else 64))
-    # averages are as wide as the classes' table: its last row stands for no class
     found = read(file, given)
-    classes = found.arguments["num_classes"]
-    return found if not classes else _with(found, no_class=True)
-
-
-def _with(found: Reading, **arguments: Any) -> Reading:
-    return Reading(
-        found.architecture, found.arguments | arguments, found.image_shape, found.preconditioning,
-        found.preconditioning_arguments,
-    )  # fmt: skip
+    classes = found.arguments["num_classes"]  # the last row of their table stands for no class
+    return found if not classes else replace(found, arguments=found.arguments | {"no_class": True})
 
 
 CONSISTENCY = Format(

@@ -56,7 +56,16 @@ def _read(file: CheckpointFile, given: Given) -> Reading:
             else:
                 read += (f"objective {known['prediction']}",)
     name, its = stepped_use(given, prediction="v", schedule="sigmoid", known=known)
-    return Reading(ARCHITECTURE, arguments | given.left, (arguments["channels"], 0, 0), name, its, tensors, read)
+    return Reading(
+        ARCHITECTURE,
+        arguments | given.left,
+        (arguments["channels"], 0, 0),
+        name,
+        its,
+        tensors,
+        read,
+        side_multiple=2 ** (len(arguments["widths"]) - 2),
+    )
 
 
 def _increasing(sigmas: Tensor) -> tuple[float, ...]:

@@ -53,8 +53,9 @@ from scorescope.networks.readers.state_dict import (
     read_safetensors_state_dict,
     state_dict_in,
 )
+from scorescope.networks.readers.unsupported import instead_of_optimizer, note_on_channels
 from scorescope.networks.readers.use import said_use
-from scorescope.networks.readers.weight_sets import is_averaged_name
+from scorescope.networks.readers.weight_sets import OptimizerFileError, is_averaged_name
 from scorescope.networks.readers.words import ACCEPTED, check_there
 from scorescope.networks.registry import architectures
 
@@ -141,6 +142,8 @@ def open_checkpoint(
             return _open_folder(path, architecture, given, sides)
         check_there(path)
         return _open_file(path, architecture, given, sides, like)
+    except OptimizerFileError as error:
+        raise UserError(f"{path} was not opened: {error}: {instead_of_optimizer(path)}") from error
     except UserError as error:
         said = str(error)
         raise UserError(said if said.startswith(str(path)) else f"{path} was not opened: {said}") from error
@@ -311,7 +314,7 @@ def _from_state_dict(
         arguments=reading.arguments,
         preconditioning=reading.preconditioning,
         preconditioning_arguments=reading.preconditioning_arguments,
-        image_shape=_image_shape(reading.image_shape, words.sides),
+        image_shape=_image_shape(reading, words.sides),
         sigma_range=reading.sigma_range or preconditioning.sigma_range,
         training=reading.training,
     )
@@ -333,21 +336,23 @@ def _from_state_dict(
         other = RAW if state.weights == AVERAGED else AVERAGED
         raise UserError(f"{error}; its {other} weights are finite: --weights {other}") from error
     preconditioning.check_fits(network)
-    note = note_on_other(state.weights, state.tensors, state.other) if state.other is not None and not like else ""
+    compared = state.other is not None and not like
+    notes = [note_on_other(state.weights, state.tensors, state.other) if compared and state.other is not None else ""]
+    notes = [note for note in (*notes, note_on_channels(config.image_shape[0])) if note]
     kind = f"{found}, a " if found not in (reading.architecture, "") else ""
     by_name = "averaged weights, by its name" if not state.weights and is_averaged_name(path.stem) else ""
     what = ", ".join(part for part in (f"{kind}state dict of {reading.architecture}", state.taken, by_name) if part)
     return OpenedNetwork(
         network,
         config,
-        _origin(path, what, config, [one.said for one in words.assumed if one.said], reading.read, note),
+        _origin(path, what, config, [one.said for one in words.assumed if one.said], reading.read, "; ".join(notes)),
         format=found or reading.architecture,
         weights=state.weights,
         both=state.other is not None,
         any_size=not reading.image_shape[1],
         read=reading.read,
         assumed=tuple(words.assumed),
-        notes=(note,) if note else (),
+        notes=tuple(notes),
     )
 
 
@@ -392,11 +397,17 @@ def _shape_in(arguments: Mapping[str, Any]) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _image_shape(found: tuple[int, int, int], sides: tuple[int, int] | None) -> tuple[int, int, int]:
+def _image_shape(reading: Reading, sides: tuple[int, int] | None) -> tuple[int, int, int]:
+    found, multiple = reading.image_shape, reading.side_multiple
     if found[1]:
         return found
     if sides is None:
         raise UserError("its network takes images of any size: say which with --arch-arg image_size=N")
+    if sides[0] % multiple or sides[1] % multiple:
+        raise UserError(
+            f"its network halves images until sides are {multiple} times smaller, {sides[0]}×{sides[1]} cannot be: import the"
+            f" data with --size N, a multiple of {multiple}"
+        )
     return found[0], *sides
 
 
