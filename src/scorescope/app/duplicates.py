@@ -11,7 +11,7 @@ import numpy as np
 from scorescope.data import ImageSet, ImageStore, load_images
 from scorescope.data.duplicates import Duplicates, Indices, Pairs, find_common, find_duplicates
 from scorescope.data.images import to_float
-from scorescope.data.store import Provenance, writing_store
+from scorescope.data.store import Provenance, name_of, writing_store
 from scorescope.foundation import UserError, new_file
 from scorescope.study.pictures import grid
 
@@ -178,12 +178,6 @@ def draw_groups(found: FoundDuplicates) -> bytes | None:
     )
     captions = [[_short(name_of(images, place)) for images, place in row] + [""] * (columns - len(row)) for row in rows]
     return grid(tiles, captions=captions).png()
-
-
-def name_of(images: ImageSet, place: int) -> str:
-    """Where image `place` of a set came from, as far as that is known, or its number."""
-    row = place if images.indices is None else int(images.indices[place])
-    return images.source_name(row) if isinstance(images, ImageStore) else f"{images.name}[{row}]"
 
 
 def _named(images: ImageSet, group: tuple[int, ...]) -> list[str]:

@@ -300,6 +300,12 @@ def writing_store(path: Path | str) -> Iterator[StoreWriter]:
                 writer.close()
 
 
+def name_of(images: ImageSet, place: int) -> str:
+    """Where image `place` of a set came from, as far as that is known, or its number."""
+    row = place if images.indices is None else int(images.indices[place])
+    return images.source_name(row) if isinstance(images, ImageStore) else f"{images.name}[{row}]"
+
+
 def is_store(path: Path | str) -> bool:
     """Whether `path` is a folder with a ``store.json``."""
     return (Path(path) / RECORD).is_file()

@@ -34,6 +34,7 @@ MARKS = {
     "in transition": "◐",
     "generalizes": "●",
     "undecided": "○",
+    "no verdict": "∅",
     "holds": "✓",
     "fails": "✕",
     "not tested at this size": "–",

@@ -35,8 +35,8 @@ from scorescope.study.storage import (
 
 SCHEMA = 1
 RESULTS_FILE = "results.json"
-State = Literal["memorizes", "in transition", "generalizes", "undecided"]
-STATES: tuple[State, ...] = ("memorizes", "in transition", "generalizes", "undecided")
+State = Literal["memorizes", "in transition", "generalizes", "undecided", "no verdict"]
+STATES: tuple[State, ...] = ("memorizes", "in transition", "generalizes", "undecided", "no verdict")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from scorescope.probes.proportions import Interval
 BELOW_MEAN, BELOW_GAUSSIAN = 0.75, 0.5
 """Part of the noise levels at which a network must be better than the mean image, and than the Gaussian denoiser."""
 NEARER = 0.5
+SLACK, GAIN = 0.02, 0.8
 
 REASONS = (
     "it was not trained, or hardly",
@@ -42,8 +43,8 @@ class Modelling:
         below_mean: share of noise levels at which its error is below the mean image's, the better of both sets; None if
             denoising was not looked at.
         below_gaussian: the same for the Gaussian denoiser.
-        nearer: probability that a sample lies nearer to unseen images than a shuffled one or noise does, with its interval;
-            None if samples were not looked at.
+        nearer: probability that a sample lies nearer to images of the kind than a shuffled one or noise does, with its
+            interval; None if samples were not looked at.
     """
 
     below_mean: float | None
@@ -78,16 +79,25 @@ class Modelling:
             )
         if self.nearer is not None:
             parts.append(
-                "a sample lies nearer to unseen images than noise and shuffled images do with probability"
+                "a sample lies nearer to images of the kind than noise and shuffled images do with probability"
                 f" {self.nearer.words()}"
             )
         return "; ".join(parts)
 
 
-def share_below(errors: npt.ArrayLike, reference: npt.ArrayLike) -> float:
-    """Share of S noise levels at which the mean of errors (S, B) is below that of a reference's errors on the same images."""
+def share_below(errors: npt.ArrayLike, reference: npt.ArrayLike, slack: float = SLACK) -> float:
+    """Share of S noise levels at which the mean of errors is below that of a reference's on the same images, (S, B) each.
+
+    At high noise every good denoiser says the mean image, so an error counts as below up to a small part above.
+    """
     mine, theirs = np.asarray(errors, dtype=np.float64).mean(1), np.asarray(reference, dtype=np.float64).mean(1)
-    return float((mine < theirs).mean())
+    return float((mine < theirs * (1 + slack)).mean())
+
+
+def worth_denoising(gaussian: npt.ArrayLike, mean: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """At which of S levels there is something to gain over the mean image: (S, B) errors of both -> bool (S,); never none."""
+    better = np.asarray(gaussian).mean(1) < GAIN * np.asarray(mean).mean(1)
+    return better if better.any() else np.ones(len(better), bool)
 
 
 def shuffled(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -4,11 +4,12 @@
 | --- | --- |
 | ``memorizes`` | the lower ends of the share of copies and of leakage are at least ½ |
 | ``generalizes`` | the upper ends of both are at most a bound (0.1, or the user's), the PSNR gap's at most 0.3 dB |
-| ``in transition`` | some lower end is above 0 (the gap's above 0.3 dB) |
+| ``in transition`` | some lower end is above 0 (the gap's above 0.3 dB), or a sample is on a list of copies |
 | ``undecided`` | the intervals are too wide for any of these: it says how many samples would do |
 | ``no verdict`` | the model does not model these images, so that none of the above means anything |
 
-Intervals hold 95 %, so a lower end is too high in 2.5 % of cases. What could not be measured is left out, and said. Where only
+Intervals hold 95 %, so a lower end is too high in 2.5 % of cases. Where any one of several lower ends decides, all are moved
+down so far that together they are too high in at most 5 %. What could not be measured is left out, and said. Where only
 few samples can be had, the verdict may be given at the bound that they allow, and says the bound.
 """
 
@@ -20,23 +21,24 @@ from typing import Literal
 
 from scorescope.probes.audit.leakage import samples_for
 from scorescope.probes.audit.modelling import REASONS, Modelling
-from scorescope.probes.proportions import Interval
+from scorescope.probes.proportions import Interval, z_of
 
 State = Literal["memorizes", "in transition", "generalizes", "undecided", "no verdict"]
 MANY = 0.5
 BOUND = 0.1
 GAP = 0.3
-TAIL = 0.025
+TAIL, TOGETHER = 0.025, 0.05
 WIDEST = 0.45
 """The largest bound at which anything is said to generalize."""
 
 RULE = (
     "From 95 % intervals. memorizes: the lower ends of the share of copies and of leakage are at least ½. generalizes: their"
     " upper ends are at most the bound, and the PSNR gap's is at most 0.3 dB. in transition: a lower end is above 0, or the"
-    " gap's above 0.3 dB. undecided: the intervals are too wide for any of these. no verdict: the model does not denoise, or"
-    " does not sample, such images better than what knows nothing of them. Leakage is twice the difference between the share of"
-    " samples and of unseen images that lie nearer to the training images than to as many control images. What could not be"
-    " measured is left out of the rule."
+    " gap's above 0.3 dB, these ends moved down so that all together err in at most 5 % of audits; or a sample is on the list"
+    " of copies, or of copied regions. undecided: the intervals are too wide for any of these. no verdict: the model does not"
+    " denoise, or does not sample, such images better than what knows nothing of them. Leakage is twice the difference between"
+    " the share of samples and of unseen images that lie nearer to the training images than to as many control images. What"
+    " could not be measured is left out of the rule."
 )
 
 
@@ -49,6 +51,8 @@ class Evidence:
         leakage: None without control images.
         gap: PSNR of training minus unseen images, dB; None without a network or without unseen images.
         local: share of samples with a copied region; None if that was not looked at.
+        listed: how many samples are on the list of copies, and how many on that of copied regions.
+        fdr: false discovery rate of both lists.
         modelling: whether the model models such images; None where there are only samples.
         samples: how many samples were looked at.
         calibration: how many calibration images there were.
@@ -59,6 +63,8 @@ class Evidence:
     leakage: Interval | None = None
     gap: Interval | None = None
     local: Interval | None = None
+    listed: tuple[int, int] = (0, 0)
+    fdr: float = 0.05
     modelling: Modelling | None = None
     samples: int = 0
     calibration: int = 0
@@ -92,11 +98,11 @@ def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False)
         bound: share of copies, and leakage, up to which a model generalizes.
         allow_wider: whether a wider bound is taken where the samples allow no narrower one; it is said then.
     """
+    if evidence.few_images or evidence.copied is None:
+        return Ruling("undecided", bound, None, None, evidence.few_images or "no sample was looked at")
     if evidence.modelling is not None and not evidence.modelling.holds:
         because = f"{evidence.modelling.words()}. Likely reasons: {'; '.join(REASONS)}"
         return Ruling("no verdict", bound, None, None, because)
-    if evidence.few_images or evidence.copied is None:
-        return Ruling("undecided", bound, None, None, evidence.few_images or "no sample was looked at")
     copied, leakage, gap = evidence.copied, evidence.leakage, evidence.gap
     if copied.low >= MANY and (leakage is None or leakage.low >= MANY):
         also = "" if leakage is None else f" and {_percent(leakage.low)} leakage"
@@ -106,7 +112,7 @@ def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False)
         )
     above = _above(evidence)
     if above:
-        return Ruling("in transition", bound, TAIL * _looked_at(evidence), None, "; ".join(above))
+        return Ruling("in transition", bound, TOGETHER + evidence.fdr * _lists(evidence), None, "; ".join(above))
     upper = max(copied.high, -1.0 if leakage is None else leakage.high)
     reached = bound
     if allow_wider and bound < upper <= WIDEST:
@@ -146,20 +152,32 @@ def _undecided(evidence: Evidence, bound: float, upper: float) -> Ruling:
 
 def _above(evidence: Evidence) -> list[str]:
     """What is surely above nothing, in words."""
+    looked_at = (evidence.copied, evidence.leakage, evidence.local, evidence.gap)
+    tail = TOGETHER / sum(one is not None for one in looked_at)
+    copied, leaked, local, gap = (None if one is None else _lowered(one, tail) for one in looked_at)
     found = []
-    if evidence.copied is not None and evidence.copied.low > 0:
-        found.append(f"at least {_percent(evidence.copied.low)} of the samples are copies, and not surely half")
-    if evidence.leakage is not None and evidence.leakage.low > 0:
-        found.append(f"leakage is at least {_percent(evidence.leakage.low)}")
-    if evidence.local is not None and evidence.local.low > 0:
-        found.append(f"at least {_percent(evidence.local.low)} of the samples have a copied region")
-    if evidence.gap is not None and evidence.gap.low > GAP:
-        found.append(f"training images are denoised at least {evidence.gap.low:.1f} dB better than unseen ones")
+    if copied is not None and copied > 0:
+        found.append(f"at least {_percent(copied)} of the samples are copies, and not surely half")
+    elif evidence.listed[0]:
+        found.append(f"{evidence.listed[0]} samples are on the list of copies")
+    if leaked is not None and leaked > 0:
+        found.append(f"leakage is at least {_percent(leaked)}")
+    if local is not None and local > 0:
+        found.append(f"at least {_percent(local)} of the samples have a copied region")
+    elif evidence.listed[1]:
+        found.append(f"{evidence.listed[1]} samples are on the list of copied regions")
+    if gap is not None and gap > GAP:
+        found.append(f"training images are denoised at least {gap:.1f} dB better than unseen ones")
     return found
 
 
-def _looked_at(evidence: Evidence) -> int:
-    return sum(one is not None for one in (evidence.copied, evidence.leakage, evidence.local, evidence.gap))
+def _lowered(one: Interval, tail: float) -> float:
+    """The lower end of an interval of another level, as if its lower side were that of a normal distribution."""
+    return one.value - (one.value - one.low) * z_of(1 - 2 * tail) / z_of(1 - 2 * TAIL)
+
+
+def _lists(evidence: Evidence) -> int:
+    return 1 + (evidence.local is not None)
 
 
 def _percent(share: float, *, up: bool = False) -> str:
