@@ -33,7 +33,7 @@ from scorescope.lenses.audit.settings import AuditSettings
 from scorescope.lenses.drawing import draw_samples
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.lenses.subject import mean_intensity
-from scorescope.networks import open_checkpoint
+from scorescope.networks import NetworkConfig, open_checkpoint
 from scorescope.probes.audit.search import Directions
 from scorescope.probes.features_opening import open_features
 from scorescope.study.base import Study, study
@@ -90,14 +90,14 @@ class _Opened:
         step: of its training; NaN if not known.
         network: on the device.
         origin: where it came from and what was assumed.
-        record: what it says of its training.
+        config: what it says of itself.
     """
 
     label: str
     step: float
     network: NetworkDenoiser
     origin: str
-    record: Mapping[str, Any]
+    config: NetworkConfig
 
 
 @study
@@ -154,11 +154,11 @@ class Audit(Study[AuditConfig]):
         return results
 
     def _of_model(self, model: _Opened, config: AuditConfig, images: DataSplit, workspace: Workspace) -> Findings:
-        training, provenance = own_training_images(model.record, images.train)
+        training, provenance = own_training_images(model.config, images.train, flips=False)
         others = None
         if training.stored < images.train.stored and images.test is not None:
             others = _rest_of(images.train, training)
-        flips = bool(model.record.get("flips", False)) if config.flips is None else config.flips
+        flips = model.config.flips if config.flips is None else config.flips
         settings = config.measurement.model_copy(update={"flips": flips})
         sets = _sets(training, images.test, others, config.count, settings)
         key = f"{model.label}/"
@@ -237,7 +237,7 @@ def _open(path: str, config: AuditConfig, workspace: Workspace) -> _Opened:
     step = record.get("step", record.get("steps"))
     digits = re.findall(r"\d+", label)
     known = float(step) if isinstance(step, int | float) else float(digits[-1]) if digits else float("nan")
-    return _Opened(label, known, network, opened.origin, record)
+    return _Opened(label, known, network, opened.origin, opened.config)
 
 
 def _images(config: AuditConfig, models: list[_Opened], workspace: Workspace) -> tuple[DataSplit, list[str]]:
