@@ -17,7 +17,7 @@ from scorescope.app.plugins import load_plugins
 from scorescope.data import load_images
 from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import UserError, track
-from scorescope.lenses.drawing import draw_samples
+from scorescope.lenses.drawing import draw_samples, start_words
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.lenses.subject import mean_intensity
 from scorescope.noise import add_noise, check_sigmas
@@ -72,12 +72,14 @@ def sample(
     converged = 0
     for number, piece in _tracked(count, denoiser.image_shape, "sampling in batches"):
         config = MeasurementConfig(seed=seed if number == 0 else mixed(seed, number), **flow, **ascent)
-        drawn = draw_samples(denoiser, len(piece), centre, config)
+        drawn = draw_samples(denoiser, len(piece), centre, config, images)
         converged += int(drawn.converged.sum())
         shown += drawn.images[: max(0, most - piece.start)].cpu()
     file.write(strip(torch.stack(shown).numpy()))
+    started = start_words(denoiser, images)
     return (
         f"{origin}\n{count} samples of {word}, {converged / count:.0%} converged{first_shown(len(shown), count)}: {out}"
+        + (f"\n{word}: {started}" if started else "")
     )
 
 

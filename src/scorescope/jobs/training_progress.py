@@ -76,12 +76,12 @@ class Watch:
     def draw(self, denoiser: NetworkDenoiser, count: int) -> Pictures:
         """Samples from the run's noise, (count, C, H, W); one class after another where the network knows classes."""
         config = MeasurementConfig(seed=self.config.training.seed)
-        classes = denoiser.classes.count
+        classes, images = denoiser.classes.count, self.images["train"]
         if not classes:
-            return np.asarray(draw_samples(denoiser, count, self.centre, config)[0].cpu().numpy())
+            return np.asarray(draw_samples(denoiser, count, self.centre, config, images)[0].cpu().numpy())
         each = -(-count // classes)
         asked = [denoiser.with_class(label) for label in range(min(classes, count))]
-        drawn = [draw_samples(one, each, self.centre, config)[0].cpu().numpy() for one in asked]
+        drawn = [draw_samples(one, each, self.centre, config, images)[0].cpu().numpy() for one in asked]
         return np.concatenate(drawn)[:count]
 
     def show(self, results: Results, steps: list[int]) -> None:

@@ -71,7 +71,7 @@ def sample_and_search(trained: Trained, config: MeasurementConfig) -> dict[str, 
     found: dict[str, Any] = {}
     for name, network in trained.networks.items():
         training = trained.training[name]
-        drawn = draw_samples(network, config.samples, centre, config)
+        drawn = draw_samples(network, config.samples, centre, config, trained.first_training)
         neighbours = nearest(drawn.images, training)
         found[f"samples/{name}"] = drawn.images.numpy()
         found |= {f"{what}/{name}": getattr(drawn, what) for what in ("converged", "diverged", "steps")}

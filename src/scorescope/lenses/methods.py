@@ -25,7 +25,9 @@ def measurement_methods(config: MeasurementConfig) -> dict[str, str]:
         "Units": "Images in [−1, 1]; σ is the noise's standard deviation in that unit; PSNR = 10 log10(4 / MSE).",
         "Sampling": "Blind networks: stochastic ascent from σ = the highest level trained on, around the mean intensity, h ="
         f" {config.sampler_h:g}{' growing' if config.sampler_h_grows else ''}, β = {config.sampler_beta:g}, stopped at σ̂ ="
-        f" {config.sigma_end:g}; the same noise for every network. Others: Heun's method on {config.flow_steps} EDM levels."
+        f" {config.sigma_end:g}; the same noise for every network. Others: Heun's method on {config.flow_steps} EDM levels,"
+        " from noise; where the highest level trained on is not ten times the size of the images, from noise on draws of a"
+        " Gaussian with their mean and covariance."
         f" {config.samples} samples a network.",
         "Similarity": "Cosine of images that are centred by their own mean, so that brightness and contrast do not count.",
         "Inputs": f"Forward: {config.deviation_inputs} noisy training images a level. Reverse: the states of as many"
