@@ -129,6 +129,10 @@ def _sentence(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if is_out_of_space(error):
         return "the disk is full: free some space and run the same command again"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        name = str(error.filename)
+        shown = name if len(name) <= 120 else f"{name[:100]}… ({len(name)} characters)"
+        return f"{shown} cannot be used: {error.strerror}"
     if hasattr(error, "format_message"):  # the parser's own complaint about a command line
         return f"{error.format_message().rstrip('.')}; see scorescope --help"
     return None

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
 
-from scorescope.data.builtin import BLOCK, BuiltinDataset, Options, Stream, builtin_datasets
+from scorescope.data.builtin import BLOCK, BuiltinDataset, DrawnOptions, Options, Stream, builtin_datasets
 from scorescope.data.images import ImageSet
 from scorescope.data.store import ImageStore, Provenance, is_store, writing_store
 from scorescope.foundation import UserError, new_folder, track
@@ -141,6 +142,7 @@ def _load_builtin(request: BuiltinRequest, cache: Path) -> DataSplit:
 
 def _make(request: BuiltinRequest, entry: BuiltinDataset[Any], folder: Path) -> None:
     """Make both stores and put them at `folder` at once; another process that was faster is no error."""
+    _check_room(request, folder)
     parts = dict(zip((_TRAIN, _TEST), entry.make(request.options), strict=True))
     try:
         with new_folder(folder) as unfinished:
@@ -152,6 +154,21 @@ def _make(request: BuiltinRequest, entry: BuiltinDataset[Any], folder: Path) -> 
         if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_WRITABLE:
             raise UserError(f"{folder.parent} cannot be written: set {CACHE_VARIABLE} to a folder that can") from error
         raise
+
+
+def _check_room(request: BuiltinRequest, folder: Path) -> None:
+    """Raise UserError if images that are to be drawn would not fit onto the disk: finding out by drawing takes long."""
+    options = request.options
+    if not isinstance(options, DrawnOptions):
+        return
+    needed = (options.n + options.test_n) * options.size**2
+    place = next(parent for parent in folder.absolute().parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise UserError(
+            f"{request.said} takes {needed:,} bytes and {place} has {free:,} left: ask for fewer images, or set"
+            f" {CACHE_VARIABLE} to a folder with more room"
+        )
 
 
 def _write(request: BuiltinRequest, entry: BuiltinDataset[Any], stream: Stream, path: Path) -> None:

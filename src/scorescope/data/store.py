@@ -170,7 +170,7 @@ class ImageStore(ImageSet):
         with (self.path / NAMES).open(encoding="utf-8") as file:
             try:
                 return [str(json.loads(line)) for line in file]
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _damaged(self.path / NAMES, "it is not one JSON string a line") from error
 
 
@@ -320,7 +320,7 @@ def _read_record(path: Path) -> StoreRecord:
         )
     try:
         values: Any = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path / RECORD, "it is not JSON") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -92,8 +92,10 @@ def check_writable(path: Path | str, *, replace: bool = False) -> None:
 def user_path(text: Path | str) -> Path:
     """A path as a person writes it, with ``~`` for a home folder.
 
-    Raises UserError if there is no such person, or the system takes no such path.
+    Raises UserError if it is empty, there is no such person, or the system takes no such path.
     """
+    if not str(text):
+        raise UserError("a name is empty: say which file or folder is meant")
     try:
         path = Path(text).expanduser()
         path.exists()

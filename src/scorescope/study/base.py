@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import pydantic
 
 from scorescope.foundation import Registry, UserError
+from scorescope.foundation.limits import LARGEST_SEED
 from scorescope.foundation.names import check_setting, unknown_name
 
 if TYPE_CHECKING:
@@ -72,9 +73,11 @@ class Study(ABC, Generic[C]):
             key, text = check_setting(override, list(known))
             values = _merged(values, _nested(key, _parsed(key, text, known[key])))
         try:
-            return typing.cast("C", cls.Config.model_validate(values))
+            config = typing.cast("C", cls.Config.model_validate(values))
         except pydantic.ValidationError as error:
             raise UserError(_one_line(error, cls)) from error
+        _check_sizes(config.model_dump(), cls.name)
+        return config
 
 
 studies: Registry[type[Study[Any]]] = Registry("study", "studies")
@@ -127,6 +130,18 @@ def _parsed(key: str, text: str, annotation: Any) -> Any:
     if any(typing.get_origin(kind) in (list, tuple, set) or kind in (list, tuple) for kind in kinds):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
+
+
+def _check_sizes(value: Any, study: str, name: str = "") -> None:
+    """Raise UserError for a whole number that no library takes, however deep in the settings."""
+    if isinstance(value, int) and abs(value) > LARGEST_SEED:
+        raise UserError(f"setting {name}={value:.3g} of {study}: whole numbers go up to {LARGEST_SEED}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_sizes(item, study, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_sizes(item, study, name)
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:

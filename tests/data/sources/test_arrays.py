@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scorescope.data.sources import ArraySource, CifarSource, Source, open_source
 from scorescope.data.sources.labels import read_labels
@@ -154,22 +156,142 @@ def test_cifar_100_keeps_the_fine_label(tmp_path: Path) -> None:
         assert source.labels.tolist() == [50, 60, 70]
 
 
-def test_cut_cifar_and_pickles_are_refused(tmp_path: Path) -> None:
+def test_cut_cifar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(3000))
     with pytest.raises(UserError, match="not whole records"):
         open_source(tmp_path / "a.bin")
-    python = tmp_path / "cifar-10-batches-py"
-    python.mkdir()
-    (python / "data_batch_1").write_bytes(pickle.dumps({"data": 1}))
-    with pytest.raises(UserError, match="can run code"):
-        open_source(python)
-    with pytest.raises(UserError, match="can run code"):
-        open_source(python / "data_batch_1")
+
+
+def python_2_batch(pixels: np.ndarray, labels: list[int], names: tuple[str, str] = ("data", "labels")) -> bytes:
+    """A batch as Python 2's cPickle wrote it, which Python 3 cannot: strings are bytes (Krizhevsky's own files)."""
+    rows = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1).tobytes()
+
+    def text(word: str) -> bytes:
+        return b"U" + bytes((len(word),)) + word.encode()
+
+    dtype = (
+        b"cnumpy\ndtype\n"
+        + text("u1")
+        + b"K\x00K\x01\x87R(K\x03"
+        + text("|")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    )
+    made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text("b") + b"\x87R"
+    shape = b"M" + len(pixels).to_bytes(2, "little") + b"M\x00\x0c\x86"
+    array = made + b"(K\x01" + shape + dtype + b"\x89T" + len(rows).to_bytes(4, "little") + rows + b"tb"
+    listed = b"](" + b"".join(b"K" + bytes((label,)) for label in labels) + b"e"
+    return b"\x80\x02}(" + text(names[0]) + array + text(names[1]) + listed + b"u."
+
+
+def test_cifar_python_version_and_its_archive(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(python_2_batch(pixels[:4], [3, 1, 2, 9]))
+    # Python 3 writes the same with other instructions.
+    (folder / "data_batch_2").write_bytes(
+        pickle.dumps({"data": pixels[4:].transpose(0, 3, 1, 2).reshape(2, -1), "labels": [0, 5]}, 4)
+    )
+    assert pickle.loads((folder / "data_batch_1").read_bytes(), encoding="bytes")[b"labels"] == [3, 1, 2, 9]
+    (folder / "test_batch").write_bytes(python_2_batch(pixels[:1], [7]))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["airplane", "automobile"]}, 2))
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as packed:
+        packed.add(folder, folder.name)
+    for source_path in (folder, tmp_path / "cifar-10-python.tar.gz"):
+        with open_source(source_path) as source:
+            assert isinstance(source, CifarSource)
+            np.testing.assert_array_equal(loaded(source), pixels)
+            assert source.labels is not None
+            assert source.labels.tolist() == [3, 1, 2, 9, 0, 5]
+            assert source.classes == ("airplane", "automobile")
+    with open_source(folder / "test_batch") as source:
+        assert len(source) == 1
+
+
+def test_cifar_100_python_version(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(6).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "train").write_bytes(python_2_batch(pixels, [50, 60], ("data", "fine_labels")))
+    (tmp_path / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple"]}, 2))
+    with open_source(tmp_path) as source:
+        np.testing.assert_array_equal(loaded(source), pixels)
+        assert source.labels is not None
+        assert source.labels.tolist() == [50, 60]
+        assert source.classes == ("apple",)
+
+
+class Runs:
+    def __reduce__(self) -> object:
+        return exec, ("raise SystemExit",)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"data": Runs(), "labels": [0]}, "asks for builtins.exec"),
+        ({"data": 1, "labels": [0]}, "no array 'data'"),
+        ({"data": np.zeros((2, 7), np.uint8), "labels": [0, 1]}, "no array 'data'"),
+        ({"data": np.zeros((2, 3072), np.float32), "labels": [0, 1]}, "no array 'data'"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "its labels are not 2 classes"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0, -1]}, "its labels are not 2 classes"),
+        ([1], "holds no dictionary"),
+    ],
+)
+def test_pickles_that_are_no_batches_are_refused_and_run_nothing(tmp_path: Path, held: object, said: str) -> None:
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(held, 4))
+    for path in (tmp_path, tmp_path / "data_batch_1"):
+        with pytest.raises(UserError, match=said):
+            open_source(path)
+
+
+def test_damaged_archives_of_cifar_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as packed:
+        packed.addfile(tarfile.TarInfo("a.txt"))
+    with pytest.raises(UserError, match="packed and not CIFAR"):
+        open_source(tmp_path / "a.tar.gz")
+    (tmp_path / "b.tar.gz").write_bytes((tmp_path / "a.tar.gz").read_bytes()[:50])
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        open_source(tmp_path / "b.tar.gz")
+
+
+def test_images_of_torch_save(tmp_path: Path, colour_images: np.ndarray) -> None:
+    images, labels = torch.from_numpy(colour_images.transpose(0, 3, 1, 2).copy()), torch.arange(12)
+    floats = images.float() / 255
+    for held in (
+        images,
+        floats,
+        (images, labels),
+        [images, labels],
+        {"images": images, "labels": labels},
+        {"anything": floats},
+    ):
+        torch.save(held, tmp_path / "a.pt")
+        with open_source(tmp_path / "a.pt") as source:
+            np.testing.assert_array_equal(loaded(source), colour_images)
+            if not isinstance(held, torch.Tensor) and len(held) == 2:
+                assert source.labels is not None
+                assert source.labels.tolist() == list(range(12))
+    for held, said in (
+        ({"net.weight": images, "net.bias": labels}, "holds no tensor of images"),
+        (torch.nn.Linear(2, 2).state_dict(), "holds no tensor of images"),
+        (images.long() * 16, "--white"),
+        (Runs(), "asks for builtins.exec"),
+        ((images, labels - 1), "image 0 has class -1"),
+    ):
+        torch.save(held, tmp_path / "a.pt")
+        with pytest.raises(UserError, match=said):
+            open_source(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a.tar.gz", "unpack it first"), ("a.png", "single image"), ("a.doc", "no known kind"), ("a.pt", "can run code")],
+    [
+        ("a.rar", "unpack it first"),
+        ("a.tar.gz", "cannot be unpacked"),
+        ("a.png", "single image"),
+        ("a.doc", "no known kind"),
+        ("a.pt", "not a file of torch.save"),
+        ("a.pkl", "can run code"),
+    ],
 )
 def test_other_files_are_refused_with_what_to_do(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_bytes(b"something else")

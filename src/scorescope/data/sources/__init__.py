@@ -12,11 +12,12 @@ from pathlib import Path
 
 from scorescope.data.sources.arrays import ArraySource, open_npy, open_npz
 from scorescope.data.sources.base import BrokenImageError, Source
-from scorescope.data.sources.cifar import CifarSource, is_cifar_folder, open_cifar
+from scorescope.data.sources.cifar import CifarSource, is_cifar_file, is_cifar_folder, open_cifar, open_cifar_archive
 from scorescope.data.sources.files import FolderSource, ZipSource, is_image_name
 from scorescope.data.sources.hugging_face import HuggingFaceSource, is_hugging_face, open_hugging_face
 from scorescope.data.sources.idx import idx_images_in, is_idx, open_idx
 from scorescope.data.sources.parquet import ParquetSource, open_parquet, parquet_files
+from scorescope.data.sources.tensors import open_tensor
 from scorescope.foundation import UserError
 from scorescope.foundation.files import user_path
 
@@ -33,11 +34,13 @@ __all__ = [
 ]
 
 ACCEPTED = (
-    "a folder or zip of images, .npy, .npz, IDX (MNIST, gzipped or not), CIFAR's binary version (.bin), "
+    "a folder or zip of images, .npy, .npz, .pt of one tensor, IDX (MNIST, gzipped or not), CIFAR (both versions), "
     "Hugging Face parquet files or folder, or hf:NAME"
 )
-_PICKLES = (".pkl", ".pickle", ".pt", ".pth")
-_PACKED = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_PICKLES = (".pkl", ".pickle")
+_TENSORS = (".pt", ".pth")
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+_PACKED = (".7z", ".rar")
 
 
 def open_source(text: str | Path, split: str = "train", *, white: float | None = None) -> Source:
@@ -55,9 +58,9 @@ def open_source(text: str | Path, split: str = "train", *, white: float | None =
     text = str(text)
     if white is not None and not (math.isfinite(white) and white > 0):
         raise UserError(f"--white {white:g}: the value that is white is positive and finite, such as 4095 or 255")
+    path = user_path(text)
     if is_hugging_face(text):
         return open_hugging_face(text, split, white)
-    path = user_path(text)
     if not path.exists():
         raise UserError(f"there is nothing at {text}: a source is {ACCEPTED}")
     if not path.is_dir():
@@ -97,9 +100,13 @@ def _open_file(path: Path, split: str, white: float | None) -> Source:
         return open_idx(path, white)
     if name.endswith(".parquet"):
         return open_parquet(path, [path], split, white)
-    if name.endswith(".bin"):
+    if is_cifar_file(path):
         return open_cifar(path)
-    if name.endswith(_PICKLES) or path.name.startswith("data_batch"):
+    if name.endswith(_TENSORS):
+        return open_tensor(path, white)
+    if name.endswith(_TARS):
+        return open_cifar_archive(path)
+    if name.endswith(_PICKLES):
         raise UserError(f"{path} is a pickle, which can run code when read, and is not opened: a source is {ACCEPTED}")
     if name.endswith(_PACKED):
         raise UserError(f"{path} is packed: unpack it first and import what was in it")

@@ -20,8 +20,8 @@ from scorescope.foundation import UserError
 from scorescope.foundation.files import is_out_of_space
 
 Array = npt.NDArray[Any]
-_IMAGE_KEYS = ("images", "train_images", "x_train", "x", "data", "arr_0")
-_LABEL_KEYS = ("labels", "train_labels", "y_train", "y", "labels", "arr_1")  # at the place of their images
+IMAGE_KEYS = ("images", "train_images", "x_train", "x", "data", "arr_0")
+LABEL_KEYS = ("labels", "train_labels", "y_train", "y", "labels", "arr_1")  # at the place of their images
 
 
 class Scale(NamedTuple):
@@ -93,7 +93,7 @@ def open_npz(path: Path, white: float | None = None) -> ArraySource:
             _check_room(path, packed, key, Path(folder.name))
             array = _unpack(path, packed, key, Path(folder.name))
             labels = None
-            label_key = _LABEL_KEYS[_IMAGE_KEYS.index(key)] if key in _IMAGE_KEYS else "labels"
+            label_key = LABEL_KEYS[IMAGE_KEYS.index(key)] if key in IMAGE_KEYS else "labels"
             if label_key in keys:
                 labels = class_numbers(
                     f"{path}, array {label_key!r}", _unpack(path, packed, label_key, Path(folder.name))
@@ -117,7 +117,7 @@ def open_npz(path: Path, white: float | None = None) -> ArraySource:
 def _images_key(path: Path, keys: list[str]) -> str:
     if len(keys) == 1:
         return keys[0]
-    for key in _IMAGE_KEYS:
+    for key in IMAGE_KEYS:
         if key in keys:
             return key
     raise UserError(
@@ -206,6 +206,8 @@ def _scale_of(where: str, array: Array, white: float | None) -> Scale:
     if white is not None:
         if low < 0 or high > white * (1 + 1e-6):
             raise UserError(f"{where}: values from {low:g} to {high:g}, which are not within 0 and --white {white:g}")
+        if high * 255 < white / 2:
+            raise UserError(f"{where}: with --white {white:g} all is black, as the brightest value is {high:g}")
         return Scale(0.0, 255.0 / white, f"values from {low:g} to {high:g}, {white:g} taken to be white")
     # Half a level of 8 bits beyond a range is what rounding hides anyway: sums of float32 overshoot by far less.
     for bottom in (0.0, -1.0):

@@ -270,6 +270,10 @@ class _Machine:
         except UnicodeDecodeError as error:
             raise self.damaged("a string is not UTF-8") from error
 
+    def old_text(self, count: int) -> None:
+        """A short string of Python 2, where bytes and text are one: text, as names and keys are."""
+        self.stack.append(str(self.take(count), "latin-1"))
+
     def line(self) -> str:
         window = bytes(self.data[self.position : self.position + 512])
         length = window.find(b"\n")
@@ -394,6 +398,8 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
     ord("G"): lambda m: m.push(m.number(">d")),
     0x8C: lambda m: m.text(m.number("<B")),
     ord("X"): lambda m: m.text(m.number("<I")),
+    ord("U"): lambda m: m.old_text(m.number("<B")),
+    ord("T"): lambda m: m.push(m.take(m.number("<I"))),
     0x8D: lambda m: m.text(m.number("<Q")),
     ord("C"): lambda m: m.push(m.take(m.number("<B"))),
     ord("B"): lambda m: m.push(m.take(m.number("<I"))),
