@@ -52,8 +52,8 @@ class PictureFile:
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in FORMATS and not self.path.is_dir():
-            ending = f"{self.path.suffix!r} is" if self.path.suffix else "no ending is"
-            raise UserError(f"{self.path}: {ending} the name of a picture format: choose of {', '.join(FORMATS)}")
+            ending = f"no picture ends in {self.path.suffix!r}" if self.path.suffix else "a picture's name has an ending"
+            raise UserError(f"{self.path}: {ending}: choose of {', '.join(FORMATS)}")
         by_first(lambda: check_writable(self.path, replace=self.replace))
 
     def write(self, sheet: Sheet) -> None:

@@ -24,7 +24,7 @@ def load_plugins(files: Sequence[Path]) -> list[str]:
             raise UserError(f"--plugin {file}: there is no Python file there")
         try:
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"--plugin {file} fails: {type(error).__name__}: {error}") from error
         new = [name for name in (*denoisers, *lenses) if name not in before]
         if not new:

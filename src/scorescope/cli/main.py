@@ -13,7 +13,7 @@ import typer
 from scorescope.cli import audit, data, denoising, listing, model, studies
 from scorescope.cli.options import with_groups
 from scorescope.foundation import UserError, launch
-from scorescope.foundation.files import is_out_of_space
+from scorescope.foundation.files import is_out_of_memory, is_out_of_space
 
 INTERRUPTED, TERMINATED = 130, 143
 ALONE_BY_MISTAKE = (
@@ -129,6 +129,8 @@ def _sentence(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if is_out_of_space(error):
         return "the disk is full: free some space and run the same command again"
+    if is_out_of_memory(error):
+        return "this takes more memory than there is: ask for fewer or smaller images, a smaller network or batch"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         name = str(error.filename)
         shown = name if len(name) <= 120 else f"{name[:100]}… ({len(name)} characters)"

@@ -172,6 +172,14 @@ def _shortened(path: Path) -> str:
     return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that more memory was asked for than there is, in Python, NumPy or PyTorch, on any device."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "Unable to allocate")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in str(error) for said in words)
+    )
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
