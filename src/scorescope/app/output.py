@@ -52,7 +52,9 @@ class PictureFile:
 
     def __post_init__(self) -> None:
         if self.path.suffix.lower() not in FORMATS and not self.path.is_dir():
-            ending = f"no picture ends in {self.path.suffix!r}" if self.path.suffix else "a picture's name has an ending"
+            ending = (
+                f"no picture ends in {self.path.suffix!r}" if self.path.suffix else "a picture's name has an ending"
+            )
             raise UserError(f"{self.path}: {ending}: choose of {', '.join(FORMATS)}")
         by_first(lambda: check_writable(self.path, replace=self.replace))
 

@@ -231,6 +231,6 @@ def measurement_of(
 
 
 def _whole(amount: float, problem: str) -> int:
-    if not float(amount).is_integer():
-        raise UserError(f"--amount {amount:g}: {problem} takes a whole number of pixels")
+    if not (float(amount).is_integer() and abs(amount) < 1e6):
+        raise UserError(f"--amount {amount:g}: {problem} takes a whole number of pixels, within the image")
     return int(amount)

@@ -27,10 +27,10 @@ from scorescope.data.sources.base import check_class
 from scorescope.data.sources.decoding import DEEP, DEEP_COLOUR
 from scorescope.data.store import ImageStore, Provenance, Skipped, StoreWriter, writing_store
 from scorescope.foundation import UserError, track
+from scorescope.foundation.limits import LARGEST_SIDE
 
 Colour = Literal["grey", "colour"]
 RESIZE = "centre square, Lanczos with antialiasing"
-LARGEST_SIDE = 8192
 _PIECE = 16
 _PIECE_BYTES = 1 << 22
 _DARK = 1 << 15  # a brightest value of 16 bits that leaves half of them to nothing

@@ -25,6 +25,7 @@ from scorescope.foundation import UserError
 from scorescope.foundation.inert.file_view import viewed
 from scorescope.foundation.inert.restricted_unpickler import Budget
 from scorescope.foundation.inert.torch_archive import is_archive, read_archive
+from scorescope.foundation.limits import LARGEST_SIDE
 from scorescope.networks.checkpoint import DESCRIPTION, NetworkConfig, build_network, load_network
 from scorescope.networks.preconditioning import Preconditioning, preconditioning_from
 from scorescope.networks.readers.averages import are_finite, note_on_other
@@ -380,8 +381,14 @@ def _without_size(
     size = given.get(IMAGE_SIZE)
     if size is not None:
         pair = [size, size] if isinstance(size, int) else size
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(s, int) and s > 0 for s in pair):
-            raise UserError(f"{IMAGE_SIZE} is {size!r}: give one side, or [height, width]")
+        if (
+            not isinstance(pair, list | tuple)
+            or len(pair) != 2
+            or not all(isinstance(s, int) and 0 < s <= LARGEST_SIDE for s in pair)
+        ):
+            raise UserError(
+                f"{IMAGE_SIZE} is {size!r}: give one side, or [height, width], of at most {LARGEST_SIDE:,} pixels"
+            )
         sides = (pair[0], pair[1])
     return {name: value for name, value in given.items() if name != IMAGE_SIZE}, sides
 
