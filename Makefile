@@ -1,5 +1,8 @@
 # make demo   the main job on real images, from a fresh clone, in minutes
-# make test   lint, types, import contract and all tests
+# make test   lint, types, import contract and all kinds of tests
+# make test-fast        tests of a second or less each
+# make test-exhaustive  every case of the large tables, which `make test` samples
+# make test-all         both
 # make check  lint, types and import contract only
 # make bench  speed against plain references and the machine's own limit
 
@@ -11,13 +14,24 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 INSTALLED_DEV := $(VENV)/installed-dev
 
-.PHONY: demo test check bench clean fashion-mnist
+# One thread a test and a test a core: small products gain nothing from threads, and waiting threads take processor time.
+PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/pytest --numprocesses auto --dist loadfile
+
+.PHONY: demo test test-fast test-exhaustive test-all check bench clean fashion-mnist
 
 demo: $(INSTALLED) fashion-mnist
 	$(BIN)/scorescope demo --out runs/demo
 
 test: $(INSTALLED_DEV) check
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-fast: $(INSTALLED_DEV)
+	$(PYTEST) -m "not slow and not exhaustive"
+
+test-exhaustive: $(INSTALLED_DEV)
+	$(PYTEST) -m exhaustive
+
+test-all: test test-exhaustive
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ def test_lists_name_everything(capsys, kind, names):
     assert run(capsys, "list", kind)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_tiny_demo_makes_a_whole_run_folder(capsys, tmp_path):
     out = tmp_path / "demo"
     code, said, _ = run(capsys, "demo", "--preset", "tiny", "--out", out)
@@ -46,6 +47,7 @@ def test_the_tiny_demo_makes_a_whole_run_folder(capsys, tmp_path):
     assert "already holds a finished run" in refused(capsys, "demo", "--preset", "tiny", "--out", out)
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_goes_on(tmp_path):
     environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path / "cache")}
     words = [sys.executable, "-X", "faulthandler", "-m", "scorescope", "demo", "--preset", "tiny"]
@@ -67,6 +69,7 @@ def test_an_interrupted_demo_goes_on(tmp_path):
     assert not list((tmp_path / "cache").glob("networks/*.training.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, tmp_path):
     out = tmp_path / "run"
     code, said, _ = run(
@@ -86,6 +89,7 @@ def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, t
     assert "model-variance" not in keys
 
 
+@pytest.mark.slow
 def test_a_second_model_adds_agreement_and_the_variance_of_models(capsys, trained, tmp_path):
     other = tmp_path / "other"
     words = ["--data", "digits", "--size", 200, "--split", "b", "--seed", 1, "--preset", "tiny", "--steps", 60]
@@ -144,6 +148,7 @@ def from_readme(name):
     return found
 
 
+@pytest.mark.slow
 def test_a_denoiser_and_a_lens_of_ones_own_stand_beside_the_others(trained, tmp_path):
     words = ["explain", "--model", str(trained), "--data", "digits", "--preset", "tiny", "--out", str(tmp_path / "run")]
     words += ["--lens", "mechanisms,brightness", "--json"]
@@ -159,6 +164,7 @@ def test_a_denoiser_and_a_lens_of_ones_own_stand_beside_the_others(trained, tmp_
     assert len(from_readme("look.py").strip().splitlines()) <= 16
 
 
+@pytest.mark.slow
 def test_older_names_of_lenses_are_understood(capsys, trained, tmp_path):
     words = ["explain", "--model", trained, "--data", "digits", "--preset", "tiny"]
     code, said, _ = run(capsys, *words, "--set", "closer=[]", "--out", tmp_path / "run", "--json")

@@ -45,6 +45,7 @@ def test_wavelet_shrinkage_is_bayes_shrink(photographs, sigma):
             np.testing.assert_allclose(estimate, bayes_shrink(channel, sigma, "db2"), atol=1e-6 * max(1, sigma))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wavelet", "bm3d"])
 def test_takes_noise_away_where_it_is_made_for(photographs, name):
     if name == "bm3d":

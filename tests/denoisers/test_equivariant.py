@@ -37,6 +37,7 @@ def noise(shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_golden(golden):
     data = golden("local_machines.npz")
     levels = torch.from_numpy(data["sigma"])

@@ -54,6 +54,7 @@ def noisy_images(few, sigmas):
     return few.tensor(range(len(sigmas))) + sigmas[:, None, None, None] * noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_the_same_at_mixed_sigmas(name, temperature, few, there):
@@ -82,6 +83,7 @@ def test_denoisers_of_one_set_share_its_bytes_on_the_device(few, there):
     assert one.engine_on(device) is other.engine_on(device)
 
 
+@pytest.mark.slow
 def test_descriptions_and_gradients(few, there):
     sigmas = SIGMAS[2:]
     noisy = noisy_images(few, sigmas)

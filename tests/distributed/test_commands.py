@@ -66,6 +66,7 @@ def same_tables(expected, found):
     assert one["headline"] == other["headline"]
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_line_and_leaves_nothing(tmp_path):
     out = tmp_path / "runs" / "run"
     done = torchrun(2, ["-m", "scorescope", "demo", "--preset", "tiny", "--set", "sizes=5000", "--out", out])
@@ -76,6 +77,7 @@ def test_a_refusal_is_one_line_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said", "code"),
     [("REFUSING", "the disk of this host is full", 2), ("FAILING", "ZeroDivisionError: a bug", 1)],

@@ -46,6 +46,7 @@ def shared(request, jobs):
     return request.param, torch.load(jobs[request.param] / "found.pt", weights_only=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["denoised", "described", "moments"])
 def test_shards_find_what_one_process_finds(single, shared, kind):
     _, found = shared

@@ -11,6 +11,7 @@ from scorescope.study.workspace import open_run
 diffusers = pytest.importorskip("diffusers", reason="the optional package diffusers is not installed")
 
 
+@pytest.mark.slow
 def test_the_whole_page_of_a_unet_with_attention(tmp_path, digits):
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(

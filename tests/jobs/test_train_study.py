@@ -64,6 +64,7 @@ def test_the_last_row_is_what_the_checkpoint_draws(tmp_path):
         assert np.allclose(watch.draw(denoiser, 8), last, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_breaks_off_goes_on_and_still_has_its_first_samples(tmp_path, monkeypatch):
     config, folder = configured(training=MLP["training"] | {"steps": 240}), tmp_path / "run"
     step = loop.Trainer.step

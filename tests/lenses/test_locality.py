@@ -87,6 +87,7 @@ def test_some_output_pixels_stand_for_all(subject, tmp_path):
     assert abs(one.mean(0.75) - whole.mean(0.75)).max() < 4
 
 
+@pytest.mark.slow
 def test_flex_is_left_out_where_only_some_pixels_have_heatmaps(subject, tmp_path):
     few = CONFIG.model_copy(update={"heatmap_pixels": 4})
     results, _ = looked(MechanismsLens(), subject, tmp_path, few)

@@ -31,6 +31,7 @@ def page_of(denoiser, images, folder):
     return before, Results.load(folder / "run")
 
 
+@pytest.mark.slow
 def test_a_network_gets_its_basis_dimension_asymmetry_and_harmonicity(digits, tmp_path):
     frame, results = page_of(network(), digits.subset(range(50)), tmp_path)
     keys = [exhibit.key for exhibit in results.figures]
@@ -42,6 +43,7 @@ def test_a_network_gets_its_basis_dimension_asymmetry_and_harmonicity(digits, tm
     assert {claim.verdict for claim in results.claims} == {"not tested at this size"}
 
 
+@pytest.mark.slow
 def test_claims_are_tested_on_images_that_are_large_enough(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (30, 1, 5, 5)).astype(np.uint8).repeat(4, 2).repeat(4, 3)
@@ -51,6 +53,7 @@ def test_claims_are_tested_on_images_that_are_large_enough(tmp_path):
     assert "not tested at this size" not in verdicts.values()
 
 
+@pytest.mark.slow
 def test_large_images_are_measured_by_products(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (8, 3, 5, 5)).astype(np.uint8).repeat(4, 2).repeat(4, 3)
@@ -74,6 +77,7 @@ def test_levels_are_those_the_network_knows():
     assert levels(network((2.0, 80.0)), LEVELS) == [2.0]
 
 
+@pytest.mark.slow
 def test_claims_that_need_more_eigenpairs_than_were_computed_are_not_tested(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (200, 3, 20, 20)).astype(np.uint8)

@@ -220,7 +220,7 @@ def test_hundreds_of_damaged_files(prepared, executing_nothing):
     assert grown_since(before) < MEMORY
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(1, 10))
 def test_a_thousand_damaged_files(prepared, executing_nothing, seed):
     before = grown_since(0)
@@ -230,11 +230,12 @@ def test_a_thousand_damaged_files(prepared, executing_nothing, seed):
 
 
 @pytest.mark.slow
-def test_a_thousand_damaged_golden_files(prepared, executing_nothing):
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.exhaustive)])
+def test_damaged_golden_files(prepared, executing_nothing, count):
     golden = GOLDEN / "edm_ddpmpp_vp.pkl"
     if not golden.exists():
         pytest.skip(f"golden data {golden.name} is not in ../shared/golden")
     before = grown_since(0)
     with executing_nothing():
-        assert sum(fuzz(1000, 0, {"golden": golden.read_bytes()}, prepared).values()) == 1000
+        assert sum(fuzz(count, 0, {"golden": golden.read_bytes()}, prepared).values()) == count
     assert grown_since(before) < MEMORY

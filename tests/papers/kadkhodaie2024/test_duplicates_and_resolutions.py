@@ -73,6 +73,7 @@ def test_resolutions_without_a_transition_are_left_out():
     assert (nothing.exponent, nothing.interval) == (None, None)
 
 
+@pytest.mark.slow
 def test_the_page_of_resolutions_has_its_parts(cache, tmp_path):
     results = report.run_study(Fig15(), Fig15.configure("tiny", ["sizes=2,60", "training.steps=60"]), tmp_path / "run")
     assert results.figures[0].key == "gap"

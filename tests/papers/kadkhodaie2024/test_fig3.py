@@ -124,6 +124,7 @@ def results(tmp_path_factory):
     return loaded
 
 
+@pytest.mark.slow
 def test_the_page_has_what_the_figure_asks_for(results):
     keys = {exhibit.key for exhibit in results.figures}
     assert {"eigenvalues", "coefficients", "unexplained", "eigenvectors", "dimension"} <= keys

@@ -58,6 +58,7 @@ def test_differences_are_counted_in_standard_errors():
     assert np.median(shifted) == pytest.approx(np.sqrt(50), rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_page_has_its_parts(tmp_path, monkeypatch):
     monkeypatch.setenv("SCORESCOPE_CACHE", str(tmp_path / "cache"))
     settings = ["sizes=4,40", "training.steps=40", "levels=3", "images=8", "draws=1"]

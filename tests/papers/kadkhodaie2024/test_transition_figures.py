@@ -39,6 +39,7 @@ def runs(tmp_path_factory):
     return folder, first, second, networks, after
 
 
+@pytest.mark.slow
 def test_both_figures_use_the_same_networks(runs):
     folder, *_, networks, after = runs
     assert len(networks) == 6

@@ -18,6 +18,7 @@ def tiny(tmp_path_factory, network_cache):
     return config, run_study(Fig2(), config, tmp_path_factory.mktemp("fig2") / "run", cache=network_cache)
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     _, results = tiny
     assert {figure.key for figure in results.figures} == {"gap", "agreement", "examples"}

@@ -15,6 +15,7 @@ def tiny(tmp_path_factory, network_cache):
     return run_study(Fig4(), config, tmp_path_factory.mktemp("fig4") / "run", cache=network_cache)
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     assert {figure.key for figure in tiny.figures} == {"patches-ddpm", "patches-mlp", "schedules"}
     assert {claim.verdict for claim in tiny.claims} == {"not tested at this size"}

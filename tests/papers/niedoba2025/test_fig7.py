@@ -33,6 +33,7 @@ def opened(tiny, tmp_path, network_cache):
         yield tiny[0], open_comparison(tiny[0], workspace), workspace
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     _, results = tiny
     for key in ("explained", "mse", "cosine", "examples"):

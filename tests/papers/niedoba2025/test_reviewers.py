@@ -39,6 +39,7 @@ def opened(tmp_path, network_cache):
         yield dataclasses.replace(cast, denoisers=cast.denoisers | gaussian), workspace
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     assert {figure.key for figure in tiny.figures} == {
         "samples", "frechet", "coverage", "one-class", "classical", "classical-pictures",

@@ -39,6 +39,7 @@ def test_copies_are_counted_in_the_share_of_the_data():
     assert found["near middle"].mean() > found["near others"].mean() / 2
 
 
+@pytest.mark.slow
 def test_the_smallest_run_tests_every_consequence(tmp_path):
     results = report.run_study(Consequences(), Consequences.configure("tiny"), tmp_path / "run")
     assert len(results.claims) == 9

@@ -48,6 +48,7 @@ def test_constant_outputs_are_left_out_and_few_runs_refused():
         normality_of(np.ones((30, 3)))
 
 
+@pytest.mark.slow
 def test_the_smallest_run_tests_all_three_models(tmp_path):
     results = report.run_study(Critics1(), Critics1.configure("tiny"), tmp_path / "run", cache=tmp_path / "cache")
     assert {claim.verdict for claim in results.claims} == {"not tested at this size"}

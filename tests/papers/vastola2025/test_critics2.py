@@ -79,6 +79,7 @@ def test_with_many_draws_both_targets_give_the_same_linear_model(tmp_path):
     assert noisy == pytest.approx(exact, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_smallest_run_says_that_it_decides_nothing(tmp_path):
     folder = tmp_path / "run"
     results = report.run_study(Critics2(), Critics2.configure("tiny"), folder, cache=tmp_path / "cache")

@@ -50,6 +50,7 @@ def test_sample_variances_are_summed_over_pixels():
     assert sample_variances(samples) == pytest.approx(samples.reshape(5, 3, 4).var(0, ddof=1).sum(1))
 
 
+@pytest.mark.slow
 def test_the_smallest_run_shows_its_pages_and_decides_nothing(tmp_path):
     folder = tmp_path / "run"
     results = report.run_study(Critics3(), Critics3.configure("tiny"), folder, cache=tmp_path / "cache")

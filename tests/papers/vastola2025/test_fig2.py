@@ -18,6 +18,7 @@ from scorescope.variance.proxy import PointProxy
 TINY = ["epsilons=0.01", "samples=40", "models=6", "points=200", "per_axis=4"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_densities_beside_the_theory(tmp_path):
     results = report.run_study(Figure2(), Figure2.configure("tiny", TINY), tmp_path / "run")
     keys = {exhibit.key for exhibit in results.figures}
@@ -66,6 +67,7 @@ def test_settings_that_make_no_sense_are_refused():
             Figure2.configure("tiny", [override])
 
 
+@pytest.mark.slow
 def test_two_values_make_no_trend_but_enough_models_test_the_rest(tmp_path):
     settings = ["epsilons=0.01", "samples=30,60", "models=50", "points=50", "per_axis=3"]
     results = report.run_study(Figure2(), Figure2.configure("tiny", settings), tmp_path / "run")

@@ -12,6 +12,7 @@ from scorescope.study.claims import NOT_TESTED
 from scorescope.variance.point_sets import square
 
 
+@pytest.mark.slow
 def test_the_page_compares_features_and_theory(tmp_path):
     results = report.run_study(Figure3(), Figure3.configure("tiny"), tmp_path / "run")
     assert [exhibit.key for exhibit in results.figures] == ["densities", "fields"]

@@ -1,6 +1,7 @@
 """The study of formulations: identities hold, and the page says so."""
 
 import numpy as np
+import pytest
 
 from scorescope import report
 from scorescope.papers.vastola2025.formulations import Formulations, identities, linear_models
@@ -13,6 +14,7 @@ def test_identities_hold_to_rounding():
     assert found["naive trajectories"] < 1e-8
 
 
+@pytest.mark.slow
 def test_places_that_no_feature_reaches_do_not_spoil_the_ratios():
     found = linear_models(Formulations.configure("small", models=20, points=20, samples=400))
     for one in found["models"].values():
@@ -22,6 +24,7 @@ def test_places_that_no_feature_reaches_do_not_spoil_the_ratios():
             assert 0.1 < one[key][1] < 10
 
 
+@pytest.mark.slow
 def test_the_page_says_what_depends_on_the_formulation(tmp_path):
     results = report.run_study(Formulations(), Formulations.configure("tiny"), tmp_path / "run")
     assert [claim.verdict for claim in results.claims] == [HOLDS, HOLDS, NOT_TESTED, NOT_TESTED, NOT_TESTED]

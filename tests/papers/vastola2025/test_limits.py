@@ -25,6 +25,7 @@ def test_little_noise_spreads_as_predicted_and_much_does_not():
         assert abs(small - 1) < abs(large - 1)
 
 
+@pytest.mark.slow
 def test_the_page_shows_both_limits(tmp_path):
     results = report.run_study(Limits(), TINY, tmp_path / "run")
     assert {exhibit.key for exhibit in results.figures} == {"kde", "densities", "spread-white", "spread-frozen"}
