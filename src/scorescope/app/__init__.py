@@ -1,1 +1,1 @@
-"""app"""
+"""The commands as functions: open what is named, run a study, write its page."""
