@@ -16,6 +16,7 @@ from scorescope.foundation.registry import unknown_name
 from scorescope.lenses import LensSettings, Subject, lenses, look
 from scorescope.lenses.deviations import best_mechanism
 from scorescope.lenses.methods import measurement_methods
+from scorescope.lenses.settings import PAPER, TINY
 from scorescope.networks import OpenedNetwork, open_checkpoint
 from scorescope.networks.readers.unsupported import note_on_channels
 from scorescope.posterior.processes import check_same_images
@@ -89,14 +90,7 @@ class Explain(Study[ExplainConfig]):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
             "measurement": {
-                "psnr_levels": 4,
-                "psnr_images": 32,
-                "samples": 8,
-                "sampler_beta": 0.5,
-                "sigma_end": 0.3,
-                "deviation_levels": 4,
-                "deviation_inputs": 4,
-                "example_levels": 2,
+                **TINY,
                 "flow_steps": 6,
                 "costly_mechanisms": False,
                 "everywhere_images": 100,
@@ -120,10 +114,7 @@ class Explain(Study[ExplainConfig]):
         "small": {},
         "paper": {
             "measurement": {
-                "samples": 1000,
-                "psnr_images": 1000,
-                "deviation_inputs": 100,
-                "deviation_levels": 20,
+                **PAPER,
                 "everywhere_images": 1000,
                 "stacked_images": 128,
                 "heatmap_images": 10,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pydantic
 
 from scorescope.probes.spectra import SpectrumSettings
@@ -39,6 +42,20 @@ class MeasurementConfig(pydantic.BaseModel):
     deviation_inputs: int = pydantic.Field(16, ge=1)
     example_levels: int = pydantic.Field(4, ge=2)
     seed: int = pydantic.Field(0, ge=0)
+
+
+TINY: Mapping[str, Any] = {
+    "psnr_levels": 4,
+    "psnr_images": 32,
+    "samples": 8,
+    "sampler_beta": 0.5,
+    "sigma_end": 0.3,
+    "deviation_levels": 4,
+    "deviation_inputs": 4,
+    "example_levels": 2,
+}
+PAPER: Mapping[str, Any] = {"samples": 1000, "psnr_images": 1000, "deviation_inputs": 100, "deviation_levels": 20}
+"""What the presets of that name measure."""
 
 
 class LensSettings(MeasurementConfig):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorescope.data import load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
-from scorescope.papers.kadkhodaie2024 import c_alpha, c_alpha_page
+from scorescope.papers.kadkhodaie2024 import c_alpha, c_alpha_rates
 from scorescope.papers.kadkhodaie2024.bases import as_pictures, basis_at
 from scorescope.papers.kadkhodaie2024.c_alpha import CAlphaConfig, Case, MeasuredCase
 from scorescope.papers.kadkhodaie2024.fig4 import PUBLISHED_SLOPES, Fig4, growth_claim
@@ -126,7 +126,7 @@ def fabricated(config: CAlphaConfig, *slopes: float, gain: float = 2.0) -> list[
 def test_every_class_is_judged_by_its_own_optimum() -> None:
     config = CAlphaConfig(contours=(1, 5))
     results = Results("kadkhodaie2024/fig4", "title")
-    c_alpha_page.fill(results, fabricated(config, 0.45, 0.70), config, "figure 4", PUBLISHED_SLOPES)
+    c_alpha_rates.fill(results, fabricated(config, 0.45, 0.70), config, "figure 4", PUBLISHED_SLOPES)
     assert [claim.verdict for claim in results.claims] == [HOLDS, FAILS, HOLDS]
     assert results.claims[1].value == pytest.approx(0.70 - 5 / 6)
     assert results.claims[1].interval == pytest.approx((0.68 - 5 / 6, 0.72 - 5 / 6))
@@ -142,7 +142,7 @@ def test_verdicts_on_growth_on_fixed_bases_and_on_what_governs() -> None:
     assert growth_claim(fabricated(config, 0.8, 0.5, 0.6), config, "f").value == pytest.approx(0.1)
     assert growth_claim(fabricated(config, 0.6, 0.5, 0.65), config, "f").verdict == FAILS
     results = Results("s", "t")
-    c_alpha_page.gain_claim(results, fabricated(config, 0.8, 0.5, 0.6, gain=-0.5), config, "f")
+    c_alpha_rates.gain_claim(results, fabricated(config, 0.8, 0.5, 0.6, gain=-0.5), config, "f")
     assert results.claims[0].verdict == FAILS
     assert results.claims[0].value == pytest.approx(-0.5)
     mixed = CAlphaConfig(contours=(5, 5), backgrounds=(1, 5))

@@ -13,7 +13,7 @@ from scorescope.data import generated
 from scorescope.data.images import to_uint8
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
-from scorescope.papers.kadkhodaie2024 import manifolds, manifolds_page
+from scorescope.papers.kadkhodaie2024 import manifold_directions, manifolds
 from scorescope.papers.kadkhodaie2024.bases import Basis
 from scorescope.papers.kadkhodaie2024.fig5 import Fig5
 from scorescope.papers.kadkhodaie2024.fig19 import Fig19
@@ -73,7 +73,7 @@ def test_the_optimal_denoiser_of_a_ray_reaches_the_optimum(tmp_path: Path, monke
     assert found.slope.value == pytest.approx(1, abs=0.1)
     results = Results("s", "t")
     config = CONFIG.model_copy(update={"network": CONFIG.network})
-    manifolds_page.fill(results, manifold, found, config, "figure 19", "The first eigenvector")
+    manifold_directions.fill(results, manifold, found, config, "figure 19", "The first eigenvector")
     assert results.claims[0].verdict == HOLDS
     assert results.claims[0].value == pytest.approx(1, abs=1e-5)
     assert results.claims[4].value == pytest.approx(coordinates[-1].mean(), rel=1e-6)
@@ -131,7 +131,7 @@ def test_verdicts_follow_from_the_numbers() -> None:
         (fabricated(falling, 0.5, 0.22), [FAILS, FAILS, FAILS, HOLDS, HOLDS]),
     ):
         results = Results("s", "t")
-        manifolds_page.fill(
+        manifold_directions.fill(
             results, manifolds.sinusoids(SIZE), found, CONFIG, "figure 20", "The first two eigenvectors"
         )
         assert [claim.verdict for claim in results.claims] == expected

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scorescope.lenses.patch_fits import PatchErrors
-from scorescope.papers.niedoba2025 import Fig4, fig4_page
+from scorescope.papers.niedoba2025 import Fig4, fig4
 from scorescope.report import run_study
 from scorescope.study.results import Results
 
@@ -51,7 +51,7 @@ def verdicts(places, low=1e-4, few="", sigmas=SIGMAS):
     to_network = errors_with_best(places, sides)
     found = PatchErrors("net", sigmas, sides, to_optimal, to_network, to_network[:, :, :2], [0.5, 1.0], 0.5, {})
     results = Results(study="test", title="test")
-    fig4_page.add_claims(results, [found], few)
+    fig4.add_claims(results, [found], few)
     assert found.windows.sides == tuple(sides[place] for place in places)
     return [claim.verdict for claim in results.claims]
 

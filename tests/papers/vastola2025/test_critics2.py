@@ -8,7 +8,7 @@ import torch
 
 from scorescope import report
 from scorescope.foundation import UserError
-from scorescope.papers.vastola2025 import critics2_pages
+from scorescope.papers.vastola2025 import critics2
 from scorescope.papers.vastola2025.critics2 import Critics2
 from scorescope.papers.vastola2025.estimates import Estimate, mean_over_runs, removed_share, removed_share_of_means
 from scorescope.papers.vastola2025.point_ensembles import off_points
@@ -51,7 +51,7 @@ def test_a_share_of_means_bears_runs_without_any_effect():
     ],
 )
 def test_the_verdict_follows_the_interval(low, high, said):
-    assert said in critics2_pages.verdict(Estimate((low + high) / 2, low, high))
+    assert said in critics2.verdict(Estimate((low + high) / 2, low, high))
 
 
 def test_distance_to_the_nearest_image_is_a_brute_force_minimum(digits):

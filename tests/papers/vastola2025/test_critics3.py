@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from scorescope import report
-from scorescope.papers.vastola2025.critics3 import Critics3
-from scorescope.papers.vastola2025.critics3_pages import left_share, rank_correlation, variance_ratio
+from scorescope.papers.vastola2025.critics3 import Critics3, left_share, rank_correlation, variance_ratio
 from scorescope.papers.vastola2025.ensemble_flows import compare_flows, independent_samples, sample_variances
 from scorescope.variance.ensemble import Ensemble
 

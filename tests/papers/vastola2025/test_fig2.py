@@ -5,7 +5,8 @@ import torch
 
 from scorescope import report
 from scorescope.foundation import UserError
-from scorescope.papers.vastola2025.fig2 import Figure2, _gap_cells, scene
+from scorescope.papers.vastola2025.fig2 import Figure2
+from scorescope.papers.vastola2025.three_points import _gap_cells, scene
 from scorescope.study.claims import NOT_TESTED
 from scorescope.variance.features import bumps
 from scorescope.variance.field_tables import follow_flow

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from scorescope.papers.kadkhodaie2024.c_alpha import CAlphaConfig, MeasuredCase, measure_cases
-from scorescope.papers.kadkhodaie2024.c_alpha_page import fill
+from scorescope.papers.kadkhodaie2024.c_alpha_rates import fill
 from scorescope.papers.kadkhodaie2024.fig4 import (
     PAPER,
     PUBLISHED_SLOPES,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from scorescope.papers.kadkhodaie2024.fig5 import MANIFOLD_PRESETS
+from scorescope.papers.kadkhodaie2024.manifold_directions import fill
 from scorescope.papers.kadkhodaie2024.manifolds import ManifoldConfig, measure_manifold, ray
-from scorescope.papers.kadkhodaie2024.manifolds_page import fill
 from scorescope.study.base import Study, study
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from scorescope.papers.kadkhodaie2024.c_alpha import CAlphaConfig, MeasuredCase, measure_cases
-from scorescope.papers.kadkhodaie2024.c_alpha_page import fill
+from scorescope.papers.kadkhodaie2024.c_alpha_rates import fill
 from scorescope.papers.kadkhodaie2024.class_networks import SHORT_RUN
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule

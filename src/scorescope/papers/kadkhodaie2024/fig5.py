@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from scorescope.papers.kadkhodaie2024.class_networks import SHORT_RUN
+from scorescope.papers.kadkhodaie2024.manifold_directions import fill
 from scorescope.papers.kadkhodaie2024.manifolds import ManifoldConfig, disks, measure_manifold
-from scorescope.papers.kadkhodaie2024.manifolds_page import fill
 from scorescope.study.base import Study, study
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace

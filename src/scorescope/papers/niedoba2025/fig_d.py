@@ -18,7 +18,7 @@ from scorescope.lenses.inputs import IN_WORDS
 from scorescope.lenses.locality import concentrations, describe_heatmaps, show_concentration
 from scorescope.lenses.mechanisms import describe
 from scorescope.lenses.rivals import Builder, MechanismConfig
-from scorescope.papers.niedoba2025 import fig3, fig4, fig4_page, fig7
+from scorescope.papers.niedoba2025 import fig3, fig4, fig7
 from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_SETTINGS, open_comparison
 from scorescope.papers.niedoba2025.fig4 import Fig4Config
 from scorescope.study.base import Study, study
@@ -88,13 +88,13 @@ class FigD(Study[FigDConfig]):
         results.headline = _headline(found)
         _order(results, found)
         show_concentration(results, looks, config.heatmap_images, fig3.SENSITIVITY)
-        fig4_page.show(results, patches, config.inputs)
+        fig4.show(results, patches, config.inputs)
         for one in comparison.networks:
             fig7.show(results, [each for each in found if each.network == one.name], config.inputs)
         fig7.add_tables(results, found)
         _claim(results, found, comparison.too_few())
         fig3.add_claims(results, looks, fig3.too_few(comparison, config.heatmap_images))
-        fig4_page.add_claims(results, patches, comparison.too_few())
+        fig4.add_claims(results, patches, comparison.too_few())
         fig7.add_claims(results, found, comparison.too_few())
         comparison.describe(results, SUMMARY)
         describe_heatmaps(results, config.heatmap_images)

@@ -7,21 +7,45 @@ with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pydantic
 
 from scorescope.data import load_images
 from scorescope.lenses.methods import measurement_methods
-from scorescope.papers.vastola2025 import critics2_pages as pages
-from scorescope.papers.vastola2025.targets_on_images import ImagesConfig, compare_on_images
+from scorescope.lenses.settings import PAPER
+from scorescope.papers.vastola2025.estimates import (
+    Estimate,
+    mean_over_runs,
+    removed_share,
+    removed_share_of_means,
+)
+from scorescope.papers.vastola2025.targets_on_images import (
+    ImagesConfig,
+    SizeFound,
+    compare_on_images,
+    deviation_share,
+    show_images,
+)
 from scorescope.papers.vastola2025.targets_on_linear import LinearConfig, compare_linear
-from scorescope.papers.vastola2025.targets_on_points import PointsConfig, compare_on_points
+from scorescope.papers.vastola2025.targets_on_points import (
+    PointsConfig,
+    PointsFound,
+    compare_on_points,
+    show_points,
+)
 from scorescope.posterior.processes import check_same_images
 from scorescope.study.base import Study, study
+from scorescope.study.claims import Claim, Rule
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
+
+# Written down before any result was looked at.
+MOST, LITTLE = 0.5, 0.1
+SAME_PSNR = 0.3
 
 
 class Critics2Config(pydantic.BaseModel):
@@ -104,7 +128,7 @@ class Critics2(Study[Critics2Config]):
                 "width": 64,
                 "seeds": 5,
                 "training": {"steps": 50_000, "batch": 512, "learning_rate": 1e-3},
-                "measurement": {"samples": 1000, "psnr_images": 1000, "deviation_inputs": 100, "deviation_levels": 20},
+                "measurement": PAPER,
             },
             "points": {
                 "sets": ("three on a line", "square", "L"),
@@ -122,10 +146,10 @@ class Critics2(Study[Critics2Config]):
         on_images = compare_on_images(config.images, images, workspace)  # first: it is what can be refused
         on_points = compare_linear(config.linear, workspace) + compare_on_points(config.points, workspace)
         results = Results(study=self.name, title=self.title)
-        results.headline = pages.headline(on_images, on_points, config.seed, config.conclusive)
-        pages.images(results, on_images, config.images.mechanisms)
-        pages.points(results, on_points, config.points)
-        pages.claims(results, on_images, on_points, config.seed, config.conclusive)
+        results.headline = headline(on_images, on_points, config.seed, config.conclusive)
+        show_images(results, on_images, config.images.mechanisms)
+        show_points(results, on_points, config.points)
+        claims(results, on_images, on_points, config.seed, config.conclusive)
         results.methods |= {
             "Data": f"{images.train.name}, {images.train.stored} images of shape {images.train.image_shape}; the training"
             " images"
@@ -146,3 +170,93 @@ class Critics2(Study[Critics2Config]):
             **measurement_methods(config.images.measurement),
         }
         return results
+
+
+def claims(
+    results: Results, on_images: Sequence[SizeFound], on_points: Sequence[PointsFound], seed: int, conclusive: bool
+) -> None:
+    """The claims of both sides, each with a rule that was written down first."""
+    note = "" if conclusive else "networks this small, trained this briefly, decide nothing"
+
+    def add(sentence: str, source: str, quantity: str, found: Estimate, rule: Rule, unit: str = "") -> None:
+        value = found.value if conclusive else None
+        results.claims.append(
+            Claim(sentence, source, quantity, value, rule, unit, found.interval if conclusive else None, note=note)
+        )
+
+    largest = on_images[-1]
+    caused = "The variance of the noisy target is what makes a network deviate from memorization."
+    most = Rule(at_least=MOST, because="a cause of most of it; 1 would be all")
+    for one in on_images:
+        add(
+            caused,
+            "vastola2025, abstract and section 3; critics' question 2",
+            f"share of the deviation that is gone with the exact target, forward inputs, images, N = {one.size}",
+            deviation_share(one, "forward"),
+            most,
+        )
+    for case in on_points:
+        add(
+            caused,
+            "vastola2025, abstract and section 3; critics' question 2",
+            f"share of the deviation that is gone with the exact target, {case.label}",
+            removed_share(case.to_optimal["noisy"].mean(1), case.to_optimal["closed-form"].mean(1)),
+            most,
+        )
+        add(
+            "The variance of the noisy target is what puts samples between the training points.",
+            "vastola2025, figures 2 and 3; critics' question 2",
+            f"share of the samples between the points that is gone with the exact target, {case.label}",
+            removed_share_of_means(case.between["noisy"], case.between["closed-form"], np.random.default_rng(seed)),
+            most,
+        )
+    add(
+        "On images it does not matter whether the target is noisy or exact: networks generalize equally well.",
+        "Bertrand et al. 2025, arXiv 2506.03719",
+        f"held-out PSNR with the noisy target minus that with the exact one, N = {largest.size}",
+        mean_over_runs(largest.held_out_psnr("noisy") - largest.held_out_psnr("closed-form")),
+        Rule(at_least=-SAME_PSNR, at_most=SAME_PSNR, because="the curves are one to the eye"),
+        "dB",
+    )
+    add(
+        "On images the exact target leaves the deviation from memorization as it is.",
+        "Bertrand et al. 2025, arXiv 2506.03719",
+        f"share of the deviation that is gone with the exact target, forward inputs, N = {largest.size}",
+        deviation_share(largest, "forward"),
+        Rule(at_least=-LITTLE, at_most=LITTLE, because="a tenth either way"),
+    )
+
+
+def headline(on_images: Sequence[SizeFound], on_points: Sequence[PointsFound], seed: int, conclusive: bool) -> str:
+    """The answer in two sentences: on images at the largest N, on points where the target's variance is largest."""
+    if not conclusive:
+        return "Networks this small, trained this briefly, decide nothing: choose the preset small or paper."
+    largest = on_images[-1]
+    share = deviation_share(largest, "forward")
+    words = []
+    for model in dict.fromkeys(one.model for one in on_points):
+        case = min((one for one in on_points if one.model == model), key=lambda one: one.pool or math.inf)
+        there = removed_share(case.to_optimal["noisy"].mean(1), case.to_optimal["closed-form"].mean(1))
+        between = removed_share_of_means(
+            case.between["noisy"], case.between["closed-form"], np.random.default_rng(seed)
+        )
+        words.append(
+            f"{there.words()} of the deviation and {between.words()} of the samples between the points for the {case.label}"
+        )
+    return (
+        f"On images (N = {largest.size}) the exact target takes away {share.words()} of the deviation from memorization: the"
+        f" target's variance {verdict(share)}. On points it takes away {'; '.join(words)}."
+    )
+
+
+def verdict(share: Estimate) -> str:
+    """What an interval of a share says by the rule: most of it, not at all, or neither."""
+    if share.interval is None:
+        return "cannot be judged by one run"
+    if share.low >= MOST:
+        return "causes most"
+    if share.high <= LITTLE:
+        return "causes next to nothing"
+    if share.low > 0:
+        return "causes a part"
+    return "causes a part, or nothing: the interval holds both"

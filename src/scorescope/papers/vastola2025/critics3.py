@@ -1,89 +1,38 @@
-"""Critics' question 3: V of real networks, estimated over an ensemble, beside C; and the effective process beside their"
-" samples."""
+"""Critics' question 3: V of real networks, over an ensemble, beside C; and the effective process beside their samples."""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import pydantic
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import torch
-from torch import Tensor
 
-from scorescope.data import load_images
-from scorescope.denoisers import OptimalDenoiser
-from scorescope.noise import edm_sigmas
-from scorescope.papers.vastola2025 import critics3_pages as pages
+from scorescope.lenses.drawing import full_contrast
+from scorescope.lenses.memorization import COLUMNS
+from scorescope.papers.vastola2025.charts_points import clouds
 from scorescope.papers.vastola2025.ensemble_flows import (
-    compare_flows,
-    independent_samples,
-    separately,
+    sample_variances,
 )
+from scorescope.papers.vastola2025.estimates import Estimate, mean_over_runs
 from scorescope.papers.vastola2025.point_ensembles import (
-    PointEnsembleConfig,
-    flow_levels,
-    proxy_of,
-    starting_noise,
-    train_ensemble,
+    POINT_SETS,
 )
-from scorescope.papers.vastola2025.runs import trained_runs
-from scorescope.posterior.processes import check_same_images
+from scorescope.papers.vastola2025.v_kernel_ensembles import Critics3Config, on_images, on_points
+from scorescope.study import charts, palette, pictures
 from scorescope.study.base import Study, study
+from scorescope.study.claims import Claim, Rule
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
-from scorescope.training import Selection, TrainingConfig
-from scorescope.variance.ensemble import Ensemble, together
+from scorescope.variance.learned_density import Density, Grid, compare
 
-
-class ImageEnsembleConfig(pydantic.BaseModel):
-    """Settings of the ensemble on images.
-
-    Attributes:
-        data: a store, or the name of a built-in data set.
-        size: training images.
-        members: networks; they differ in their seed, which decides initial weights, order, noise levels and noise.
-        width: channels of the first block of the UNet.
-        training: how each is trained.
-        flow_steps: noise levels of the flow.
-        sigma_end: lowest noise level of the flow, in units of [-1, 1].
-        samples: flows, from as many different noises.
-        split_seed: of the choice of the training images.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    data: str = "fashion-mnist"
-    size: int = pydantic.Field(300, ge=2)
-    members: int = pydantic.Field(8, ge=2)
-    width: int = pydantic.Field(16, ge=1)
-    training: TrainingConfig = TrainingConfig(steps=1200)
-    flow_steps: int = pydantic.Field(14, ge=2)
-    sigma_end: float = pydantic.Field(0.05, gt=0)
-    samples: int = pydantic.Field(16, ge=2)
-    split_seed: int = pydantic.Field(0, ge=0)
-
-
-class Critics3Config(pydantic.BaseModel):
-    """Settings.
-
-    Attributes:
-        points: ensemble on points of the plane.
-        images: ensemble on images.
-        runs: of the effective process.
-        cells: of the grid on which densities are compared, along each coordinate.
-        conclusive: whether the sizes are such that the claims can be judged.
-        seed: of the fields of the effective process, and of resampling.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    points: PointEnsembleConfig = PointEnsembleConfig(pool=512, samples=128)
-    images: ImageEnsembleConfig = ImageEnsembleConfig()
-    runs: int = pydantic.Field(32, ge=2)
-    cells: int = pydantic.Field(12, ge=2)
-    conclusive: bool = True
-    seed: int = pydantic.Field(0, ge=0)
+ALONG, SAMPLES = "Variance along the flow", "Samples"
+SOURCE = "vastola2025, proposition 3.1; critics' question 3"
+CASES = ("points", "images")
 
 
 @study
@@ -131,59 +80,231 @@ class Critics3(Study[Critics3Config]):
     def run(self, config: Critics3Config, workspace: Workspace) -> Results:
         """See `Study.run`."""
         found = {
-            "points": workspace.computed("points", functools.partial(_on_points, config)),
-            "images": workspace.computed("images", functools.partial(_on_images, config, workspace)),
+            "points": workspace.computed("points", functools.partial(on_points, config)),
+            "images": workspace.computed("images", functools.partial(on_images, config, workspace)),
         }
         results = Results(study=self.name, title=self.title)
-        pages.profiles(results, found)
-        pages.samples(results, config, found)
-        pages.claims(results, config, found)
-        results.headline = pages.headline(config, found)
+        profiles(results, found)
+        samples(results, config, found)
+        claims(results, config, found)
+        results.headline = headline(config, found)
         results.methods |= _methods(config)
         return results
 
 
-def _on_points(config: Critics3Config) -> dict[str, Any]:
-    members, proxy = train_ensemble(config.points), proxy_of(config.points)
-
-    def target_variance(noisy: Tensor, sigma: float) -> Tensor:
-        flat = noisy[:, 0, 0].double()
-        spread = proxy.clean_covariance(flat, torch.full((len(flat),), sigma, dtype=torch.float64))
-        return spread.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-    generator = torch.Generator().manual_seed(config.seed)
-    start = starting_noise(config.points, config.points.samples)
-    sigmas = flow_levels(config.points).tolist()
-    ensemble = Ensemble(members.everywhere, members.count)
-    paired = compare_flows(ensemble, members, target_variance, start, sigmas, config.runs, generator)
-    runs = max(config.runs, members.count)
-    fresh = config.points.sigma_max * torch.randn(runs, *start.shape, generator=generator)
-    alone = independent_samples(ensemble, members, fresh, sigmas, generator)
-    return paired | {f"independent/{name}": samples for name, samples in alone.items()}
+def left_share(found: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """tr V over what the target's own variance would make of it, at every level; NaN where the target has hardly any."""
+    target, model = found["target"].mean(1), found["model"].mean(1)
+    return np.where(target > 1e-6 * target.max(), model / np.where(target > 0, target, 1), np.nan)
 
 
-def _on_images(config: Critics3Config, workspace: Workspace) -> dict[str, Any]:
-    how, data = config.images, load_images(config.images.data).train
-    check_same_images(data)
-    training = Selection(total=data.stored, size=how.size, count=1, seed=how.split_seed).choose(data)
-    runs = [how.training.model_copy(update={"seed": seed}) for seed in range(how.members)]
-    networks = trained_runs([training] * how.members, runs, how.width, workspace, "training an ensemble")
-    optimal = OptimalDenoiser(training)
-    generator = torch.Generator().manual_seed(config.seed)
-    high = networks[0].sigma_range[1]
-    sigmas = edm_sigmas(how.flow_steps, how.sigma_end, high).tolist()
-    start = float(training.tensor().mean()) + high * torch.randn(
-        how.samples, *training.image_shape, generator=generator
+def rank_correlation(found: Mapping[str, Any]) -> Estimate:
+    """Spearman's correlation of tr V and tr C within a level, averaged over the levels at which both vary."""
+    known = found["correlation"][np.isfinite(found["correlation"])]
+    return mean_over_runs(known) if len(known) else Estimate(math.nan, math.nan, math.nan)
+
+
+def variance_ratio(found: Mapping[str, Any]) -> Estimate:
+    """Variance of the effective process's samples over that of the members', from the same noise: mean of logarithms."""
+    predicted, actual = sample_variances(found["effective"]), sample_variances(found["members"])
+    kept = (predicted > 0) & (actual > 0)
+    logs = mean_over_runs(np.log(predicted[kept] / actual[kept]))
+    return Estimate(*(math.exp(value) for value in (logs.value, logs.low, logs.high)))
+
+
+def _densities(config: Critics3Config, found: Mapping[str, Any]) -> dict[str, Density]:
+    """Of the members, of the effective process, and of the average model, on the same grid."""
+    reach = 1.5 * float(config.points.points_tensor.abs().max())
+    grid = Grid(-reach, reach, config.cells, config.points.points_tensor.shape[1])
+    named = {name: found[f"independent/{name}"][..., 0, 0, :] for name in ("members", "effective", "average")}
+    return {name: Density.of(torch.from_numpy(samples).double(), grid) for name, samples in named.items()}
+
+
+def profiles(results: Results, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Both variances along the flow of the average model, and how alike they vary."""
+    results.introductions[ALONG] = (
+        "At every state of the average model's own flow: the variance of the members' denoised images over training runs, and"
+        " the"
+        " variance of the clean image given the noisy one, which is that of the training target. Divided by σ² they are the"
+        " traces of V and of D C D."
     )
-    return compare_flows(
-        Ensemble(together(networks), len(networks)),
-        separately(networks),
-        lambda noisy, sigma: optimal.describe(noisy, sigma).covariance_trace,
-        start,
-        sigmas,
-        config.runs,
-        generator,
+    panels = []
+    for case in CASES:
+        one = found[case]
+        series = [
+            charts.Series("over training runs (V)", one["sigma"], _positive(one["model"].mean(1)), colour=palette.BLUE),
+            charts.Series("of the target (C)", one["sigma"], _positive(one["target"].mean(1)), colour=palette.ORANGE),
+        ]
+        panels.append(charts.Panel(series, "variance", f"{case}: {one['model'].shape[1]} flows", y_log=True))
+    results.add_chart(
+        "profiles",
+        "Variance over training runs and of the training target",
+        "If the target's noise makes the model's variance, the two curves rise and fall together; the distance between them is"
+        " how"
+        " much training averages out.",
+        ALONG,
+        charts.lines(panels),
     )
+    panels = [
+        charts.Panel(
+            [charts.Series("rank correlation", found[case]["sigma"], found[case]["correlation"], colour=palette.GREEN)],
+            "rank correlation",
+            case,
+            y_range=(-1.0, 1.05),
+            levels={0.0: "no relation"},
+        )
+        for case in CASES
+    ]
+    results.add_chart(
+        "correlations",
+        "Do both vary alike over states of one noise level?",
+        "Spearman's correlation of the two variances over the flows, level by level: 1 if V is largest at the states where C is"
+        " largest. Levels at which either does not vary are left out.",
+        ALONG,
+        charts.lines(panels, legend=False),
+    )
+    rows = [
+        {
+            "case": case,
+            "σ": float(sigma),
+            "tr V σ²": float(m),
+            "tr D C D σ²": float(t),
+            "left": float(share),
+            "rank correlation": r,
+        }
+        for case in CASES
+        for sigma, m, t, share, r in zip(
+            found[case]["sigma"],
+            found[case]["model"].mean(1),
+            found[case]["target"].mean(1),
+            left_share(found[case]),
+            found[case]["correlation"],
+            strict=True,
+        )
+    ]
+    results.add_table(
+        "profile",
+        "Both variances at every noise level",
+        "Means over flows; left: their ratio, the share of the target's variance that training leaves in the model.",
+        pd.DataFrame(rows),
+    )
+
+
+def samples(results: Results, config: Critics3Config, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """What members, effective process and average model sample."""
+    points, images = found["points"], found["images"]
+    results.introductions[SAMPLES] = (
+        "From the same noise: the members' own samples, those of the average model, and those of the effective process, which"
+        " is the"
+        " average model plus a Gaussian field that has the members' covariance between any two states."
+    )
+    panels = {
+        words: points[f"independent/{name}"].reshape(-1, 2)
+        for name, words in (
+            ("members", f"{len(points['members'])} members"),
+            ("effective", "effective process"),
+            ("average", "average model"),
+        )
+    }
+    results.add_chart(
+        "clouds",
+        f"Samples on {config.points.points}",
+        "What the members put between the training points (crosses), what the theory's two cumulants make of it, and what is"
+        " left"
+        " without any variance.",
+        SAMPLES,
+        clouds(panels, POINT_SETS[config.points.points]),
+    )
+    shown = COLUMNS
+    rows = [
+        *(images["members"][run][:shown] for run in range(2)),
+        images["average"][:shown],
+        *(images["effective"][run][:shown] for run in range(2)),
+    ]
+    count = min(len(row) for row in rows)
+    results.add_sheet(
+        "images",
+        "Samples of images from the same noise",
+        "One column, one noise. If V is all that matters, runs of the effective process differ from the average model as"
+        " members do.",
+        SAMPLES,
+        pictures.grid(
+            np.stack([full_contrast(row[:count]) for row in rows]),
+            row_labels=["member 1", "member 2", "average model", "effective run 1", "effective run 2"],
+        ),
+    )
+
+
+def claims(results: Results, config: Critics3Config, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """The claims, each with a rule that was written down before any result was looked at."""
+    note = "" if config.conclusive else "an ensemble this small, trained this briefly, decides nothing"
+
+    def add(sentence: str, quantity: str, estimate: Estimate, rule: Rule) -> None:
+        value, interval = (estimate.value, estimate.interval) if config.conclusive else (None, None)
+        results.claims.append(Claim(sentence, SOURCE, quantity, value, rule, "", interval, note=note))
+
+    for case in CASES:
+        add(
+            "The variance over training runs is large where the target's variance is.",
+            f"rank correlation of tr V and tr C over states of one level, mean over levels, {case}",
+            rank_correlation(found[case]),
+            Rule(at_least=0.5, because="at least as much alike as not"),
+        )
+        add(
+            "The effective process varies from run to run as real networks do.",
+            f"variance of its samples over that of the members' from the same noise, {case}",
+            variance_ratio(found[case]),
+            Rule(at_least=0.5, at_most=2.0, because="within a factor of two"),
+        )
+    densities, generator = _densities(config, found["points"]), torch.Generator().manual_seed(config.seed)
+    effective = compare(densities["effective"], densities["members"], generator)
+    average = compare(densities["average"], densities["members"], generator)
+    results.add_table(
+        "densities",
+        "Distance of the average learned densities, points",
+        f"Total variation on {config.cells} by {config.cells} cells, with 95 % intervals over resampled runs; floor: what equal"
+        " densities would show with as many runs.",
+        pd.DataFrame(
+            {
+                "from the members to": ["effective process", "average model"],
+                "total variation": [effective.value, average.value],
+                "low": [effective.low, average.low],
+                "high": [effective.high, average.high],
+                "floor": [effective.floor, average.floor],
+            }
+        ),
+    )
+    add(
+        "The effective process samples what real networks sample on average.",
+        "total variation between its density and the members', beyond what equal densities would show, points",
+        Estimate(*(end - effective.floor for end in (effective.value, effective.low, effective.high))),
+        Rule(at_most=0.1, because="nine of ten samples in the right cells"),
+    )
+    gain = average.value - effective.value
+    add(
+        "The variance is needed: without it the average model's flow is farther from the members' samples.",
+        "total variation of the average model minus that of the effective process, points",
+        Estimate(gain, average.low - effective.high, average.high - effective.low),
+        Rule(above=0.0),
+    )
+
+
+def headline(config: Critics3Config, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The answer on points and on images."""
+    if not config.conclusive:
+        return "An ensemble this small, trained this briefly, decides nothing: choose the preset small or paper."
+    parts = []
+    for case in CASES:
+        parts.append(
+            f"on {case} V and C have the rank correlation {rank_correlation(found[case]).words()} over states of one level,"
+            f" and the effective process has {variance_ratio(found[case]).words()} times the members' variance in its samples"
+        )
+    sentence = "; ".join(parts)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _positive(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(values > 1e-9, values, np.nan)
 
 
 def _methods(config: Critics3Config) -> dict[str, str]:

@@ -8,12 +8,12 @@ variance makes a network generalize, the same network on the exact target must b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 import pydantic
 import torch
 
@@ -21,17 +21,33 @@ from scorescope.data import DataSplit
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
 from scorescope.lenses.deviations import Measured, measure
+from scorescope.lenses.drawing import full_contrast
+from scorescope.lenses.memorization import COLUMNS
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.lenses.subject import Subject, Trained, chosen, mechanisms_of
+from scorescope.papers.vastola2025.estimates import (
+    Array,
+    Estimate,
+    mean_over_runs,
+    removed_share,
+)
 from scorescope.papers.vastola2025.runs import trained_runs
+from scorescope.papers.vastola2025.targets_on_points import (
+    COLOURS,
+    TARGETS,
+    WORDS,
+)
 from scorescope.probes.errors import forward_inputs
 from scorescope.probes.similarity import cosine_similarity
+from scorescope.study import charts, palette, pictures
+from scorescope.study.pairs import Sizes
+from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 from scorescope.training import Selection, TrainingConfig
 
-Array = npt.NDArray[np.float64]
-TARGETS = ("noisy", "closed-form")
 NETWORK = "network"
+ON_IMAGES = "On images"
+SMALLEST = 1e-7
 
 
 class ImagesConfig(pydantic.BaseModel):
@@ -51,20 +67,13 @@ class ImagesConfig(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     data: str = "fashion-mnist"
-    sizes: tuple[pydantic.PositiveInt, ...] = (30, 300, 3000)
+    sizes: Sizes = (30, 300, 3000)
     width: int = pydantic.Field(16, ge=1)
     seeds: int = pydantic.Field(3, ge=2)
     training: TrainingConfig = TrainingConfig(steps=1200)
     measurement: MeasurementConfig = MeasurementConfig(samples=32, psnr_images=256, deviation_levels=8)
     mechanisms: tuple[str, ...] = ("gaussian", "pspc-square")
     split_seed: int = pydantic.Field(0, ge=0)
-
-    @pydantic.field_validator("sizes")
-    @classmethod
-    def _increasing(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        if not sizes or list(sizes) != sorted(set(sizes)):
-            raise ValueError("sizes must increase")
-        return sizes
 
 
 @dataclass(frozen=True)
@@ -188,3 +197,135 @@ def nearest_distance(samples: torch.Tensor, images: ImageSet) -> Array:
         part = images.tensor(np.arange(start, min(start + 4096, len(images)))).flatten(1).double()
         best = torch.minimum(best, torch.cdist(flat, part).min(1).values)
     return np.asarray((best / flat.shape[1] ** 0.5).numpy())
+
+
+def show_images(results: Results, found: Sequence[SizeFound], mechanisms: Sequence[str]) -> None:
+    """All that is shown of the part on images."""
+    results.introductions[ON_IMAGES] = (
+        "The same network, the same initial weights, the same noisy images in the same order: one is told the clean image, the"
+        " other the exact mean of all clean images that the noisy one may come from. Only the first target has a variance."
+    )
+    _over_sizes(results, found)
+    _over_levels(results, found)
+    _samples(results, found)
+    results.add_table(
+        "images",
+        "The two targets side by side",
+        "Means over seeds. Deviation: mean squared distance a pixel to the optimal denoiser of the training images, averaged"
+        " over"
+        " noise levels; share: how much of it is gone with the exact target, with its 95 % interval.",
+        pd.DataFrame([_row(one, mechanisms) for one in found]),
+    )
+
+
+def deviation_share(found: SizeFound, kind: str) -> Estimate:
+    """The share of the deviation from the optimal denoiser, over all levels, that is gone with the exact target."""
+    return removed_share(found.deviation("noisy", kind).mean(1), found.deviation("closed-form", kind).mean(1))
+
+
+def _row(one: SizeFound, mechanisms: Sequence[str]) -> dict[str, object]:
+    row: dict[str, object] = {"N": one.size}
+    for target in TARGETS:
+        said = WORDS[target].split()[0]
+        row[f"PSNR gap, {said} (dB)"] = float(one.psnr_gap(target).mean())
+        row[f"held-out PSNR, {said} (dB)"] = float(one.held_out_psnr(target).mean())
+        row[f"deviation, {said}"] = float(one.deviation(target, "forward").mean())
+        row[f"sample to nearest, {said}"] = float(one.distance[target].mean())
+        for mechanism in mechanisms:
+            row[f"{mechanism} explains, {said}"] = float(one.explained(target, mechanism, "forward").mean())
+    row["share, forward"] = deviation_share(one, "forward").words()
+    row["share, reverse"] = deviation_share(one, "reverse").words()
+    row["between targets"] = float(one.between_targets.mean())
+    row["between seeds"] = float(2 * one.run_variance["noisy"].mean())
+    row["verdicts, noisy / exact"] = " / ".join(one.measured[target][0].evidence.verdict() for target in TARGETS)
+    return row
+
+
+def _over_sizes(results: Results, found: Sequence[SizeFound]) -> None:
+    """PSNR gap, distance of samples and deviation over N, one line a target."""
+    sizes = [one.size for one in found]
+    panels = []
+    measures: dict[str, Callable[[SizeFound, str], Array]] = {
+        "train − held-out PSNR (dB)": lambda one, target: one.psnr_gap(target),
+        "sample to nearest (RMS)": lambda one, target: one.distance[target].mean(1),
+        "deviation (MSE)": lambda one, target: one.deviation(target, "forward").mean(1),
+    }
+    for label, values in measures.items():
+        series = []
+        for target in TARGETS:
+            means = [mean_over_runs(values(one, target)) for one in found]
+            series.append(
+                charts.Series(
+                    WORDS[target],
+                    sizes,
+                    [mean.value for mean in means],
+                    [mean.low for mean in means],
+                    [mean.high for mean in means],
+                    colour=COLOURS[target],
+                    dashed=target != TARGETS[0],
+                )
+            )
+        panels.append(charts.Panel(series, label))
+    seeds = len(found[0].measured[TARGETS[0]])
+    results.add_chart(
+        "sizes",
+        "From memorization to generalization, with and without the target's variance",
+        "If the variance of the target made networks generalize, the dashed line would stay at memorization: a large gap,"
+        f" samples near training images, no deviation. Means over {seeds} seeds with 95 % intervals; deviation on noisy"
+        " training"
+        " images, mean squared distance a pixel to the optimal denoiser.",
+        ON_IMAGES,
+        charts.lines(panels, "number of training images N"),
+    )
+
+
+def _over_levels(results: Results, found: Sequence[SizeFound]) -> None:
+    """Deviation and variance over noise levels at every N."""
+    panels = []
+    for one in found:
+        series = []
+        for target in TARGETS:
+            gap = one.deviation(target, "forward").mean(0)
+            series.append(
+                charts.Series(WORDS[target], one.sigmas, gap, colour=COLOURS[target], dashed=target != TARGETS[0])
+            )
+        series.append(
+            charts.Series("between the two targets", one.sigmas, one.between_targets.mean(0), colour=palette.GREEN)
+        )
+        twice = 2 * one.run_variance["noisy"]
+        series.append(charts.Series("between seeds", one.sigmas, twice, colour=palette.PURPLE))
+        series.append(charts.Series("target's variance", one.sigmas, _seen(one.target_variance), colour=palette.GREY))
+        panels.append(charts.Panel(series, "squared distance", f"N = {one.size}", y_log=True))
+    inputs = found[0].measured[TARGETS[0]][0].deviations["forward"].to_optimal.shape[1]
+    results.add_chart(
+        "levels",
+        "Deviation from memorization at every noise level",
+        "Distance of the networks from the optimal denoiser, of the two networks of one seed from each other, of two seeds on"
+        " the"
+        f" noisy target from each other, and the variance that the exact target lacks. {inputs} noisy training images a level.",
+        ON_IMAGES,
+        charts.lines(panels),
+    )
+
+
+def _seen(variance: Array) -> Array:
+    """The values that a logarithmic axis can show beside the others."""
+    return np.where(variance > SMALLEST, variance, np.nan)
+
+
+def _samples(results: Results, found: Sequence[SizeFound]) -> None:
+    for one in found:
+        rows = []
+        for target in TARGETS:
+            rows.append(full_contrast(one.measured[target][0].found[f"samples/{NETWORK}"][:COLUMNS]))
+            rows.append(one.measured[target][0].found[f"nearest/{NETWORK}"][:COLUMNS])
+        labels = ["noisy target", "nearest image", "exact target", "nearest image"]
+        results.add_sheet(
+            f"samples-{one.size}",
+            f"N = {one.size}: samples from the same noise",
+            "Samples of the networks of the first seed over their nearest training images; similarity of the two networks'"
+            " samples"
+            f" {one.agreement.mean():.2f} on average over {one.agreement.size}.",
+            ON_IMAGES,
+            pictures.grid(np.stack(rows), row_labels=labels),
+        )

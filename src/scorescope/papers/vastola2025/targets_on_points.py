@@ -8,15 +8,22 @@ fresh ones at every step it averages out as training goes on.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pydantic
 
+from scorescope.papers.vastola2025.charts_points import clouds, density
+from scorescope.papers.vastola2025.estimates import (
+    Array,
+    mean_over_runs,
+)
 from scorescope.papers.vastola2025.point_ensembles import (
+    POINT_SETS,
     PointEnsembleConfig,
     PointSet,
     deviations_of,
@@ -24,11 +31,15 @@ from scorescope.papers.vastola2025.point_ensembles import (
     off_points,
     train_ensemble,
 )
+from scorescope.study import charts, palette
+from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
-Array = npt.NDArray[np.float64]
 TARGETS = ("noisy", "closed-form")
 FRESH = 0
+ON_POINTS = "On points"
+WORDS = {"noisy": "noisy target", "closed-form": "exact target"}
+COLOURS = {"noisy": palette.BLUE, "closed-form": palette.ORANGE}
 
 
 class PointsConfig(pydantic.BaseModel):
@@ -121,3 +132,82 @@ def _measured(config: PointEnsembleConfig, radius: float) -> dict[str, Any]:
     samples = draw_from(members, config)
     between = off_points(samples, config.points_tensor, radius)
     return deviations_of(members, config) | {"samples": samples.numpy(), "between": between.numpy()}
+
+
+def show_points(results: Results, found: Sequence[PointsFound], config: PointsConfig) -> None:
+    """All that is shown of the part on points."""
+    results.introductions[ON_POINTS] = (
+        f"{config.ensemble.members} small networks for each target, each with its own P noisy points, drawn once; the fewer"
+        " they"
+        " are, the more of the target's variance is left in what is learned."
+    )
+    for model, name in dict.fromkeys((one.model, one.points) for one in found):
+        here = [one for one in found if (one.model, one.points) == (model, name)]
+        if here[0].samples["noisy"].shape[-1] == 1:
+            _densities(results, here)
+        else:
+            _clouds(results, here)
+    rows = []
+    for one in found:
+        row: dict[str, object] = {"model": one.model, "points": one.points, "draws": pool_words(one.pool)}
+        for target in TARGETS:
+            row[f"deviation, {WORDS[target]}"] = float(one.to_optimal[target].mean())
+            row[f"over models, {WORDS[target]}"] = float(one.run_variance[target].mean())
+            row[f"between points, {WORDS[target]}"] = mean_over_runs(one.between[target]).words(".3f")
+        rows.append(row)
+    results.add_table(
+        "points",
+        "The two targets on points",
+        "Deviation: mean squared distance to the exact denoiser over noise levels. Over models: the part of it that is"
+        " variance"
+        f" over training runs. Between points: share of the samples farther than {config.radius:g} from every training point.",
+        pd.DataFrame(rows),
+    )
+
+
+def _clouds(results: Results, here: Sequence[PointsFound]) -> None:
+    panels = {
+        f"{pool_words(one.pool)}, {WORDS[target].split()[0]}": one.samples[target].reshape(-1, 2)
+        for one in here
+        for target in TARGETS
+    }
+    members = here[0].samples[TARGETS[0]].shape[0]
+    results.add_chart(
+        f"clouds-{_key(here[0])}",
+        f"Samples of all {here[0].model}s, {here[0].points}",
+        "Left: trained on the noisy target, right: on the exact one. What lies between the crosses, the training points, is"
+        f" generalization. Samples of {members} {here[0].model}s from the same noise.",
+        ON_POINTS,
+        clouds(panels, POINT_SETS[here[0].points]),
+    )
+
+
+def _densities(results: Results, here: Sequence[PointsFound]) -> None:
+    edges = np.linspace(-1.75, 1.75, 71)
+    centres = (edges[1:] + edges[:-1]) / 2
+    panels = []
+    for one in here:
+        series = [
+            charts.Series(
+                WORDS[target],
+                centres,
+                density(one.samples[target], edges),
+                colour=COLOURS[target],
+                dashed=target != TARGETS[0],
+            )
+            for target in TARGETS
+        ]
+        panels.append(charts.Panel(series, "density", pool_words(one.pool)))
+    members = here[0].samples[TARGETS[0]].shape[0]
+    results.add_chart(
+        f"densities-{_key(here[0])}",
+        f"Average learned density, {here[0].model}s, {here[0].points}",
+        f"Samples of {members} {here[0].model}s for each target, in bins of 0.05; memorization has peaks at the training points"
+        " and nothing between them.",
+        ON_POINTS,
+        charts.lines(panels, "x", x_log=False),
+    )
+
+
+def _key(one: PointsFound) -> str:
+    return f"{one.model} {one.points}".lower().replace(" ", "-")

@@ -1,4 +1,4 @@
-"""The page of the manifold studies: error against its optimum, eigenvectors beside tangent vectors, and claims."""
+"""Which directions a network keeps at an image of a manifold: eigenvectors beside tangent vectors, its error, claims."""
 
 from __future__ import annotations
 
