@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser
-from scorescope.lenses import LensSettings, Locality, MechanismsLens, Samples, Subject, look
+from scorescope.lenses import LensSettings, Locality, MechanismsLens, Samples, Shrinkage, Subject, look
 from scorescope.lenses.comparison import comparison_of
+from scorescope.lenses.inputs import TRAIN, forward
 from scorescope.lenses.locality import concentrations
 from scorescope.lenses.samples import similarity_to
 from scorescope.networks import UNet
@@ -57,8 +59,6 @@ def test_a_mechanism_that_is_the_optimal_denoiser_explains_nothing(subject, tmp_
     one = found.deviations["forward"]
     gaussian = GaussianDenoiser(subject.first_training)
     comparison = comparison_of(named, 3, 2, CONFIG.seed)
-    from scorescope.lenses.inputs import TRAIN, forward
-
     noisy = forward(comparison, comparison.networks[0], TRAIN).at(0)
     with torch.no_grad():
         apart = subject.first(noisy, one.sigmas[0]) - gaussian(noisy, one.sigmas[0])
@@ -127,3 +127,29 @@ def test_samples_that_left_all_bounds_have_no_similarity():
     found = similarity_to(rows, "network")
     assert np.isnan(found["lost"])
     assert found["half"] == pytest.approx(1)
+
+
+class Stubborn(nn.Module):
+    """A blind network whose derivative cannot be had."""
+
+    def forward(self, noisy):
+        if noisy.requires_grad or torch._C._functorch.maybe_current_level() is not None:
+            raise NotImplementedError("derivative of stubborn is not implemented")
+        return 0.3 * noisy
+
+
+def test_a_network_without_a_derivative_costs_what_needs_one_and_no_more(digits, tmp_path):
+    network = NetworkDenoiser(Stubborn(), "blind-residual", (1, 8, 8), (0.0, 2.0), name="mine")
+    subject = Subject({"mine": network}, {"mine": digits.subset(range(30))}, None, names=("gaussian", "pspc-flex"))
+    results = Results(study="test", title="test")
+    with open_run(tmp_path / "run", "test", {}, cache=tmp_path / "cache") as workspace:
+        for one in (Locality, Shrinkage):
+            assert look(one(), results, subject, CONFIG, workspace) is None
+            assert "derivative of stubborn" in results.not_measured[one.title]
+        every = Subject(subject.networks, subject.training, None)
+        found = look(
+            MechanismsLens(), results, every, CONFIG.model_copy(update={"costly_mechanisms": False}), workspace
+        )
+        named = Subject(subject.networks, subject.training, None, names=("gaussian", "pspc-flex"))
+        assert look(MechanismsLens(), Results(study="test", title="test"), named, CONFIG, workspace) is None
+    assert "gaussian" in found.deviations["forward"].to_mechanism

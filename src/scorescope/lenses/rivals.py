@@ -141,9 +141,12 @@ class Builder:
         if not needed:  # it is the optimal denoiser at every level
             return denoisers[FLEX].build(one.training)
         seed = self.comparison.config.seed
-        return FlexPatchDenoiser(
-            one.training, measured_heatmaps(one, needed, self.config.heatmap_images, seed, self.workspace)
-        )
+        try:
+            heatmaps = measured_heatmaps(one, needed, self.config.heatmap_images, seed, self.workspace)
+        except RuntimeError as error:  # a layer without a derivative; every other denoiser can still be compared
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"the heatmaps of {one.name} cannot be measured ({reason})") from error
+        return FlexPatchDenoiser(one.training, heatmaps)
 
     def _stacked(self, one: Compared) -> Denoiser:
         unseen = self._images_for_fit()

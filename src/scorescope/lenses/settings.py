@@ -62,6 +62,7 @@ class LensSettings(MeasurementConfig):
     """How much the lenses of `explain` measure, besides.
 
     Attributes:
+        deviation_inputs: fewer by default than where only cheap denoisers are compared.
         costly_mechanisms: whether denoisers that take long are compared without being named.
         everywhere_images: training images of the denoisers that look in every place of them.
         stacked_images: held-out images that the mixture of denoisers is fitted on.
@@ -75,6 +76,7 @@ class LensSettings(MeasurementConfig):
         spectrum: how much of each; images of more values than `exact_up_to` are decomposed from `most_products` products.
     """
 
+    deviation_inputs: int = pydantic.Field(10, ge=1)
     costly_mechanisms: bool = True
     everywhere_images: int = pydantic.Field(500, ge=1)
     stacked_images: int = pydantic.Field(64, ge=1)
