@@ -1,7 +1,7 @@
 """Formats × commands: every checkpoint of another project that opens goes through everything a user does with a model.
 
 The commands run on every format. `explain`, the dearest of them, runs on two in every test run, and on all formats with
-``-m exhaustive``.
+``make test-exhaustive``.
 """
 
 import numpy as np
@@ -106,6 +106,7 @@ def done(capsys, *words):
     return out
 
 
+@pytest.mark.slow
 @every
 def test_the_commands_on_images(case, model, tmp_path, capsys):
     assert "PSNR" in done(capsys, "denoise", *model, "--sigma", "0.5", "--count", "2", "--out", tmp_path / "d.png")
@@ -172,6 +173,7 @@ def explained(case, model, tmp_path, capsys):
     assert "could not" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXPLAINED)
 def test_explain(case, model, tmp_path, capsys):
     explained(case, model, tmp_path, capsys)

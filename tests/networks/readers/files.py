@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import io
+import json
 import pickle
 import sys
 import types
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from scorescope.networks import build_network
@@ -90,6 +93,71 @@ def edm_pickle(network: nn.Module, init: dict[str, Any] | None = None, **outer: 
     inner = persistent("SongUNet", network, SONG if init is None else init)
     settings = {"sigma_min": 0, "sigma_max": float("inf"), "sigma_data": 0.5} | outer
     return dumped({"ema": persistent("EDMPrecond", None, {}, _modules={"model": inner}, **settings)})
+
+
+def training_state(network: nn.Module) -> bytes:
+    """A training state as EDM writes it, of a SongUNet in an EDMPrecond."""
+    inner = persistent("SongUNet", network, SONG)
+    settings = {"sigma_min": 0, "sigma_max": float("inf"), "sigma_data": 0.5}
+    outer = persistent("EDMPrecond", None, {}, _modules={"model": inner}, **settings)
+    with _their_module():
+        return archive({"net": outer, "optimizer_state": {"state": {}, "param_groups": []}})
+
+
+def edm2_pickle() -> bytes:
+    """A snapshot as EDM2 writes it, of a few hundred parameters."""
+    init = {"img_resolution": 8, "img_channels": 1, "model_channels": 4, "channel_mult": [1], "num_blocks": 1}
+    init |= {"attn_resolutions": [], "channels_per_head": 4}
+    inner = persistent("UNet", _built("edm2", init), init)
+    outer = persistent("Precond", None, {}, _modules={"unet": inner}, sigma_data=0.5)
+    return dumped({"ema": outer, "dataset_kwargs": {"path": "x.zip", "xflip": True}})
+
+
+def k_diffusion_file() -> bytes:
+    """A slim file as k-diffusion writes it, of a few hundred parameters."""
+    network = _built(
+        "k-diffusion-unet",
+        {"input_channels": 1, "mapping_out": 8, "depths": [1], "channels": [4], "self_attn_depths": [True]},
+    )
+    settings = {"model": {"type": "image_v1", "sigma_data": 0.4, "input_size": [8, 8], "patch_size": 1}}
+    weights = {f"inner_model.{name}": value.contiguous() for name, value in state_dict(network).items()}
+    return save(weights, {"config": json.dumps(settings)})
+
+
+def sit_file() -> bytes:
+    """What SiT's training script saves, of a few thousand parameters."""
+    arguments = {"input_size": 8, "patch_size": 4, "in_channels": 1, "hidden_size": 24, "depth": 1, "num_heads": 6}
+    weights = state_dict(_built("dit", arguments | {"num_classes": 2}))
+    words = argparse.Namespace(path_type="GVP", prediction="velocity", model="SiT-S/2")
+    return archive({"model": weights, "ema": weights, "opt": {"state": {}, "param_groups": []}, "args": words})
+
+
+def score_sde_file() -> bytes:
+    """What score_sde_pytorch saves, of one level with one block: a numbered list, and averages without names."""
+    generator = torch.Generator().manual_seed(0)
+
+    def layer(*shape: int, kind: str = "", ends: tuple[str, str] = ("weight", "bias")) -> dict[str, torch.Tensor]:
+        weight = 0.1 * torch.randn(shape, generator=generator)
+        return {f"{kind}{ends[0]}": weight, f"{kind}{ends[1]}": torch.zeros(shape[1 if ends[0] == "W" else 0])}
+
+    def block(inputs: int) -> dict[str, torch.Tensor]:
+        parts = layer(inputs, kind="GroupNorm_0.") | layer(4, inputs, 3, 3, kind="Conv_0.")
+        parts |= layer(4, 16, kind="Dense_0.") | layer(4, kind="GroupNorm_1.") | layer(4, 4, 3, 3, kind="Conv_1.")
+        return parts | (layer(4, inputs, 1, 1, kind="Conv_2.") if inputs != 4 else {})
+
+    attention = layer(4, kind="GroupNorm_0.")
+    for number in range(4):
+        attention |= layer(4, 4, kind=f"NIN_{number}.", ends=("W", "b"))
+    modules = [layer(16, 4), layer(16, 16), layer(4, 1, 3, 3), block(4), block(4), attention, block(4)]
+    modules += [block(8), block(8), layer(4), layer(1, 4, 3, 3)]
+    weights = {
+        f"module.all_modules.{number}.{name}": value
+        for number, parts in enumerate(modules)
+        for name, value in parts.items()
+    }
+    averages = {"decay": 0.999, "num_updates": 5, "shadow_params": list(weights.values())}
+    sigmas = {"module.sigmas": torch.linspace(50, 0.01, 4, dtype=torch.float64)}
+    return archive({"optimizer": {"state": {}}, "model": sigmas | weights, "ema": averages, "step": 5})
 
 
 def dumped(value: Any) -> bytes:

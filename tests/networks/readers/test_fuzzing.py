@@ -20,7 +20,18 @@ import pytest
 import torch
 from safetensors.torch import save
 from tests.conftest import GOLDEN
-from tests.networks.readers.files import archive, edm_pickle, song_network, state_dict, unet
+from tests.networks.readers.files import (
+    archive,
+    edm2_pickle,
+    edm_pickle,
+    k_diffusion_file,
+    score_sde_file,
+    sit_file,
+    song_network,
+    state_dict,
+    training_state,
+    unet,
+)
 
 from scorescope.foundation import UserError
 from scorescope.foundation.inert.restricted_unpickler import Budget
@@ -87,6 +98,17 @@ def seeds() -> dict[str, bytes]:
         "nameless": archive({"model": weights, "ema": shadows}),
         "module": archive({"net": unet()}),
         "safetensors": save({name: value.contiguous() for name, value in weights.items()}),
+    }
+
+
+def seeds_of_other_projects() -> dict[str, bytes]:
+    """One small sound file of every kind that has a reader of its own structure."""
+    return {
+        "training state": training_state(song_network()),
+        "edm2": edm2_pickle(),
+        "k-diffusion": k_diffusion_file(),
+        "sit": sit_file(),
+        "score-sde": score_sde_file(),
     }
 
 
@@ -200,7 +222,7 @@ def opened(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
 def prepared(tmp_path, monkeypatch):
     """A folder, a counted budget, and PyTorch's first imports done."""
     monkeypatch.setattr(opening, "Budget", CountedBudget)
-    for kind, data in seeds().items():
+    for kind, data in (seeds() | seeds_of_other_projects()).items():
         (tmp_path / kind).write_bytes(data)
         open_checkpoint(tmp_path / kind, sides=(8, 8))
     return tmp_path
@@ -220,12 +242,21 @@ def test_hundreds_of_damaged_files(prepared, executing_nothing):
     assert grown_since(before) < MEMORY
 
 
+def test_damaged_files_of_other_projects(prepared, executing_nothing):
+    before, sound = grown_since(0), seeds_of_other_projects()
+    with executing_nothing():
+        outcome = fuzz(150, 0, sound, prepared)
+    assert all(outcome[f"{kind} refused"] > 10 for kind in sound)
+    assert sum(count for name, count in outcome.items() if name.endswith("opened")) > 5
+    assert grown_since(before) < MEMORY
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(1, 10))
 def test_a_thousand_damaged_files(prepared, executing_nothing, seed):
     before = grown_since(0)
     with executing_nothing():
-        assert sum(fuzz(1000, seed, seeds(), prepared).values()) == 1000
+        assert sum(fuzz(1000, seed, seeds() | seeds_of_other_projects(), prepared).values()) == 1000
     assert grown_since(before) < MEMORY
 
 
