@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pydantic
+import torch
 
 from scorescope.data import DataSplit, load_images
 from scorescope.lenses import deviations, memorization
@@ -185,6 +186,8 @@ class Demo(Study[DemoConfig]):
     def _subject(self, config: DemoConfig, images: DataSplit, size: int, workspace: Workspace) -> Subject:
         pair = choose_pair(images.train, size, config.seed)
         networks = train_pair(pair, config.width, config.training_of(size), workspace)
+        for network in networks.values():  # a quarter less time on a processor
+            network.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Subject(networks=networks, training=pair.training, held_out=images.test, names=config.mechanisms)
 
     def _show(self, config: DemoConfig, found: _Found, workspace: Workspace) -> None:

@@ -48,7 +48,7 @@ def growing_page(
     except BaseException as error:
         if is_first() and (workspace.progress.now or workspace.progress.shown):
             workspace.progress.ended = str(error) if isinstance(error, UserError) else _reason(error)
-            with contextlib.suppress(UserError, OSError):  # what ended the run is what is to be told
+            with contextlib.suppress(Exception):  # what ended the run is what is to be told
                 _write(study, workspace, command)
         raise
 
