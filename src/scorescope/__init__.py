@@ -2,12 +2,43 @@
 
 Images are float tensors ``(B, C, H, W)`` in [-1, 1]; ``sigma`` is the noise's standard deviation in that unit.
 Everything that maps ``(noisy, sigma)`` to an estimate of the clean image is a `scorescope.denoisers.Denoiser`.
+
+What the commands do, as functions for a notebook; importing the package imports nothing else::
+
+    import scorescope as ss
+
+    split = ss.images("fashion-mnist")
+    patches = ss.denoiser("pspc-square", split)
+    ss.sample(patches, 8)                                       # numbers and a picture
+    ss.explain(ss.open("checkpoint/"), split, preset="tiny")    # the page
 """
 
+from typing import TYPE_CHECKING
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
+from scorescope.foundation.lazy import offered
 
-        return version("scorescope")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from scorescope.app.audit import audit
+    from scorescope.app.denoising import denoise, sample
+    from scorescope.app.opening import denoiser, images
+    from scorescope.app.opening import open_network as open
+    from scorescope.app.restoration import restore
+    from scorescope.app.runs import demo, explain, reproduce, train
+    from scorescope.foundation.version import __version__
+else:
+    __getattr__, __dir__ = offered(__name__)
+
+__all__ = [
+    "__version__",
+    "audit",
+    "demo",
+    "denoise",
+    "denoiser",
+    "explain",
+    "images",
+    "open",
+    "reproduce",
+    "restore",
+    "sample",
+    "train",
+]

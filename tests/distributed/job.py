@@ -165,9 +165,8 @@ def cells(folder: Path) -> Found:
 def training(folder: Path) -> Found:
     """One network, trained by all processes in lock-step, into one run folder."""
     out = folder / "trained"
-    settings = {"data": "digits", "size": 64}
     few = ["samples=1", "observe_images=4", "observe_every=1000"]
-    run = runs.train(out, settings, {"steps": 4, "batch": 16}, preset="tiny", settings=few)
+    run = runs.train(out, data="digits", size=64, steps=4, batch=16, preset="tiny", settings=few)
     losses = by_first(lambda: json.loads((out / "network" / "network.json").read_text())["training"]["loss"])
     return {"losses": losses, "headlines": from_all(run.results.headline), "left": by_first(lambda: names_in(out))}
 

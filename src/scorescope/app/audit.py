@@ -10,7 +10,7 @@ from typing import Any
 
 from scorescope.app.checks import check_data
 from scorescope.app.choices import ModelChoice
-from scorescope.app.runs import FinishedRun, reproduce
+from scorescope.app.runs import Run, reproduce
 from scorescope.foundation import UserError
 
 AUDIT_FILE, SAMPLES_FILE = "audit.json", "samples.csv"
@@ -25,13 +25,16 @@ class FinishedAudit:
         found: what was found about every model, as JSON.
     """
 
-    run: FinishedRun
+    run: Run
     found: list[dict[str, Any]]
 
     @property
     def copies(self) -> int:
         """Samples of any model on the list of copies, of copied regions, or equal to a training image byte for byte."""
         return sum(max(one["copies"], one["copied_regions"], one["same_bytes"]) for one in self.found)
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
 
     def show(self, as_json: bool) -> None:
         """Print the verdict and its error rates, or everything as JSON."""
@@ -51,10 +54,10 @@ def audit(
     data: str,
     *,
     samples: str | None = None,
-    models: Sequence[ModelChoice] = (),
+    models: Sequence[ModelChoice | Path | str] = (),
     held_out: str | None = None,
     features: Sequence[str] = (),
-    out: Path | None = None,
+    out: Path | str | None = None,
     bound: float | None = None,
     fdr: float | None = None,
     chosen: dict[str, Any] | None = None,
@@ -68,7 +71,7 @@ def audit(
         models: checkpoints that draw them instead.
         held_out: unseen images, as `data`.
         features: feature spaces; pixels and embedded ones by default.
-        out: run folder.
+        out: run folder; a temporary one by default, which goes with what is returned.
         bound: see `AuditSettings`.
         fdr: see `AuditSettings`.
         chosen: other settings by name, left out where None.
@@ -77,7 +80,8 @@ def audit(
     Raises:
         UserError: wrong settings, a run folder that cannot be used, or whatever the audit refuses.
     """
-    if (samples is None) == (not models):
+    choices = [model if isinstance(model, ModelChoice) else ModelChoice.of(Path(model)) for model in models]
+    if (samples is None) == (not choices):
         raise UserError("give either --samples FOLDER or --model CHECKPOINT")
     if samples is not None and not Path(samples).expanduser().exists():
         raise UserError(f"there is nothing at {samples}: samples are a folder or zip of images, or a store")
@@ -87,11 +91,10 @@ def audit(
     measured = {"features": list(features) or None, "bound": bound, "fdr": fdr}
     settings: dict[str, Any] = {name: value for name, value in (chosen or {}).items() if value is not None}
     settings |= {"data": data, "held_out": held_out, "samples": samples or ""}
-    settings["models"] = [str(model.path) for model in models]
+    settings["models"] = [str(choice.path) for choice in choices]
     settings["measurement"] = {name: value for name, value in measured.items() if value is not None}
-    if models:
-        first = models[0]
+    if choices:
+        first = choices[0]
         settings |= {"architecture": first.architecture, "arguments": first.arguments, "class_label": first.class_label}
-    what = Path(samples).name if samples is not None else models[0].path.name
-    run = reproduce("main/audit", out=out or Path("runs") / f"audit-{what}", **running, **settings)
+    run = reproduce("main/audit", out=out, **running, **settings)
     return FinishedAudit(run, json.loads((run.page.parent / AUDIT_FILE).read_text(encoding="utf-8")))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from scorescope.app.choices import ModelChoice
-from scorescope.app.models import again, check_shape
+from scorescope.app.opening import check_shape
 from scorescope.data import load_images
 from scorescope.networks import OpenedNetwork, classes_of, open_checkpoint
 from scorescope.probes.opening_check import OpeningCheck, check_opening
@@ -23,10 +24,15 @@ def check(choice: ModelChoice, data: str, seed: int, device: str) -> tuple[Opene
     images = load_images(data).train
     opened = open_checkpoint(choice.path, choice.architecture, choice.arguments, sides=images.image_shape[1:])
     check_shape(choice.path, opened.config.image_shape, images)
+
+    def again(more: Mapping[str, Any]) -> OpenedNetwork:
+        arguments = {**choice.arguments, **more}
+        return open_checkpoint(choice.path, choice.architecture, arguments, sides=images.image_shape[1:], like=opened)
+
     found = check_opening(
         opened,
         images,
-        again(choice, images, opened),
+        again,
         seed=seed,
         device=available_device(device),
         class_label=choice.class_label,

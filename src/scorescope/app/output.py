@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from scorescope.foundation import UserError, new_file
 from scorescope.foundation.files import check_writable
 from scorescope.foundation.processes import by_first
-from scorescope.study.pictures import GAP, TILE, Sheet
+
+if TYPE_CHECKING:
+    from scorescope.study.pictures import Sheet
 
 FORMATS = {
     ".png": "PNG",
@@ -63,6 +63,8 @@ class PictureFile:
         content = sheet.png()
         kind = FORMATS[self.path.suffix.lower()]
         if kind != "PNG":
+            from PIL import Image
+
             output = io.BytesIO()
             with Image.open(io.BytesIO(content)) as picture:
                 picture.save(output, kind, **_OPTIONS.get(kind, {}))
@@ -77,14 +79,14 @@ class PictureFile:
 
 def shown_columns(image_shape: tuple[int, int, int], rows: int, wanted: int, most: int) -> int:
     """How many of `wanted` columns of `rows` images a sheet shows: at most `most`, and no more than a picture holds."""
-    height, width = (_enlarged(image_shape)[axis] + GAP for axis in (0, 1))
+    height, width = _tile(image_shape)
     fitting = min(_SHEET_SIDE // width, _SHEET_PIXELS // (width * height * rows))
     return max(1, min(wanted, most, fitting))
 
 
 def shown_tiles(image_shape: tuple[int, int, int], wanted: int, most: int) -> int:
     """How many of `wanted` images a sheet of many rows shows: at most `most`, and no more than a picture holds."""
-    height, width = (_enlarged(image_shape)[axis] + GAP for axis in (0, 1))
+    height, width = _tile(image_shape)
     return max(1, min(wanted, most, _SHEET_PIXELS // (width * height)))
 
 
@@ -99,6 +101,9 @@ def batch_size(image_shape: tuple[int, int, int]) -> int:
     return max(1, min(_LARGEST_BATCH, _BATCH_VALUES // math.prod(image_shape)))
 
 
-def _enlarged(image_shape: tuple[int, int, int]) -> tuple[int, int]:
+def _tile(image_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Height and width of an image on a sheet, enlarged and with the gap to the next."""
+    from scorescope.study.pictures import GAP, TILE
+
     factor = max(1, math.ceil(TILE / max(image_shape[1:])))
-    return factor * image_shape[1], factor * image_shape[2]
+    return factor * image_shape[1] + GAP, factor * image_shape[2] + GAP

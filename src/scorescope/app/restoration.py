@@ -1,28 +1,27 @@
-"""The command that restores images of which only linear measurements are known, with the prior of any denoiser."""
+"""Restore images of which only linear measurements are known, with the prior of any denoiser."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scorescope.app.choices import ModelChoice, check_problem, word_for
-from scorescope.app.models import open_denoiser
-from scorescope.app.networks import first_shown
-from scorescope.app.output import PictureFile, batch_size, shown_columns
-from scorescope.app.plugins import load_plugins
-from scorescope.data import ImageSet, load_images
-from scorescope.denoisers import Denoiser, NetworkDenoiser
+from scorescope.app.choices import check_problem
+from scorescope.app.denoising import first_shown
+from scorescope.app.drawn import Drawn
+from scorescope.app.opening import Asked, Images, chosen
+from scorescope.app.opening import images as opened_images
+from scorescope.app.output import batch_size, shown_columns
+from scorescope.data import ImageSet
+from scorescope.denoisers import Denoiser
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
 from scorescope.lenses.subject import mean_intensity
-from scorescope.posterior.processes import check_same_images
 from scorescope.probes.errors import psnr, squared_error
 from scorescope.sampling import (
     BlindState,
@@ -34,71 +33,12 @@ from scorescope.sampling import (
     last,
     start_of,
 )
-from scorescope.study.pictures import grid
-from scorescope.study.workspace import available_device
+from scorescope.study.pictures import Sheet, grid
 
 _SHOWN_EACH, _SHOWN_COLUMNS = 16, 32
 BLOCK, SHARES = 4, {"missing-pixels": 0.7, "compressive-sensing": 0.1}
 # In units of [-1, 1], the paper's 1 and 0.05 on [0, 1]; networks that were not trained there use their own range.
 SIGMA_START, SIGMA_END = 2.0, 0.1
-
-
-def restore(
-    choice: str | ModelChoice,
-    data: str,
-    problem: str,
-    amount: float | None,
-    out: Path,
-    count: int,
-    each: int,
-    seed: int,
-    h: float,
-    beta: float,
-    h_grows: bool,
-    device: str,
-    plugins: Sequence[Path],
-    force: bool = False,
-) -> str:
-    """Measure images of a data set and draw images that have those measurements, in batches; the first go into a picture.
-
-    Raises UserError for an unknown problem, an amount that it does not allow, and as `open_denoiser`.
-    """
-    file = PictureFile(out, force)
-    load_plugins(plugins)
-    images = load_images(data)
-    check_same_images(images.train)
-    measurement, words = measurement_of(problem, amount, images.train.image_shape, seed)
-    denoiser, origin = open_denoiser(choice, images.train, available_device(device))
-    low, high = denoiser.sigma_range if isinstance(denoiser, NetworkDenoiser) else (0.0, SIGMA_START)
-    ascent = Ascent(
-        denoiser,
-        measurement,
-        mean_intensity(images.train, seed),
-        {
-            "sigma_start": min(SIGMA_START, high),
-            "sigma_end": max(SIGMA_END, low),
-            "h": h,
-            "beta": beta,
-            "h_grows": h_grows,
-        },
-    )
-    of = images.test or images.train
-    found = restore_all(ascent, of, count, each, seed)
-    shown_each = found.rows.shape[0] - 3
-    labels = ["image", "measured", *(f"restored {number}" for number in range(1, shown_each + 1)), "their mean"]
-    file.write(grid(found.rows.numpy(), row_labels=labels))
-    one, mean, known = (psnr(torch.tensor(mse)).item() for mse in (found.one, found.mean, found.known))
-    worse = ""
-    if not mean >= known:
-        worse = f"Worse than the measurements over mean intensity: what {word_for(choice)} adds to them is wrong.\n"
-    return (
-        f"{origin}\n{problem} with {word_for(choice)}: {words}; {measurement.count} of"
-        f" {math.prod(measurement.image_shape)} values are known.\n"
-        f"PSNR {one:.2f} dB for one restored image, {mean:.2f} dB for the mean of {each}, {known:.2f} dB for the measurements"
-        f" over mean intensity; {count} images{first_shown(found.rows.shape[1], count)}"
-        f"{first_shown(shown_each, each).replace('of them', 'of each')}.\n"
-        f"{worse}{found.converged:.0%} converged, in {found.steps} steps at most; measurements kept to {found.off:.1g}: {out}"
-    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +66,7 @@ class Ascent:
 
 
 @dataclass
-class Restored:
+class Restorations:
     """What came of many ascents: mean squared errors, and the first images.
 
     Attributes:
@@ -148,7 +88,133 @@ class Restored:
     rows: Tensor
 
 
-def restore_all(ascent: Ascent, images: ImageSet, count: int, each: int, seed: int) -> Restored:
+@dataclass(frozen=True)
+class Restored(Drawn):
+    """What came of many restorations.
+
+    Attributes:
+        found: errors, and the first images.
+        problem: one of `scorescope.app.choices.PROBLEMS`.
+        known: what is known of every image, in words.
+        count: how many images were restored.
+        each: how many times each.
+        word: the denoiser's name.
+        origin: a sentence that says what it is.
+    """
+
+    found: Restorations
+    problem: str
+    known: str
+    count: int
+    each: int
+    word: str
+    origin: str
+
+    def sheet(self) -> Sheet:
+        """The first images, what is measured of them, and what came of them."""
+        labels = [
+            "image",
+            "measured",
+            *(f"restored {number}" for number in range(1, self._shown_each + 1)),
+            "their mean",
+        ]
+        return grid(self.found.rows.numpy(), row_labels=labels)
+
+    def numbers(self) -> dict[str, Any]:
+        """See `Drawn.numbers`."""
+        one, mean, known = self._psnr()
+        return {
+            "denoiser": self.word,
+            "problem": self.problem,
+            "images": self.count,
+            "each": self.each,
+            "psnr of one": one,
+            "psnr of their mean": mean,
+            "psnr of the measurements": known,
+            "converged": self.found.converged,
+            "most steps": self.found.steps,
+            "measurements off by": self.found.off,
+        }
+
+    def words(self, where: str = "") -> str:
+        """See `Drawn.words`."""
+        one, mean, known = self._psnr()
+        shown = first_shown(self.found.rows.shape[1], self.count)
+        shown_each = first_shown(self._shown_each, self.each).replace("of them", "of each")
+        lines = [
+            self.origin,
+            f"{self.problem} with {self.word}: {self.known}.",
+            f"PSNR {one:.2f} dB for one restored image, {mean:.2f} dB for the mean of {self.each}, {known:.2f} dB for the"
+            f" measurements over mean intensity; {self.count} images{shown}{shown_each}.",
+        ]
+        if not mean >= known:
+            lines.append(f"Worse than the measurements over mean intensity: what {self.word} adds to them is wrong.")
+        lines.append(
+            f"{self.found.converged:.0%} converged, in {self.found.steps} steps at most; measurements kept to"
+            f" {self.found.off:.1g}{where}"
+        )
+        return "\n".join(lines)
+
+    @property
+    def _shown_each(self) -> int:
+        return int(self.found.rows.shape[0]) - 3
+
+    def _psnr(self) -> tuple[float, float, float]:
+        one, mean, known = (
+            float(psnr(torch.tensor(mse))) for mse in (self.found.one, self.found.mean, self.found.known)
+        )
+        return one, mean, known
+
+
+def restore(
+    denoiser: Asked,
+    images: Images,
+    problem: str,
+    *,
+    amount: float | None = None,
+    count: int = 6,
+    each: int = 3,
+    seed: int = 0,
+    h: float = 0.01,
+    beta: float = 0.1,
+    constant_step: bool = False,
+    device: str = "cpu",
+) -> Restored:
+    """Measure images and draw images that have those measurements, in batches; test images where there are any.
+
+    Args:
+        denoiser: the prior: opened, or a name, or a checkpoint.
+        images: training images of a named denoiser, and the images that are measured where there are no test images.
+        problem: one of `scorescope.app.choices.PROBLEMS`.
+        amount: how much is measured, see `measurement_of`.
+        count: how many images.
+        each: how many restored images for each.
+        seed: of everything that is drawn.
+        h: first step size of the ascent, in (0, 1].
+        beta: share of a step that lowers the noise, in (0, 1].
+        constant_step: whether the step size stays as it is.
+        device: where a network runs that is opened here.
+
+    Raises:
+        UserError: for an unknown problem, an amount that it does not allow, and as `scorescope.app.opening.chosen`.
+    """
+    split = opened_images(images)
+    measurement, words = measurement_of(problem, amount, split.train.image_shape, seed)
+    asked = chosen(denoiser, split.train, device)
+    low, high = asked.network.sigma_range if asked.network is not None else (0.0, SIGMA_START)
+    settings = {"sigma_start": min(SIGMA_START, high), "sigma_end": max(SIGMA_END, low)}
+    ascent = Ascent(
+        asked.denoiser,
+        measurement,
+        mean_intensity(split.train, seed),
+        {**settings, "h": h, "beta": beta, "h_grows": not constant_step},
+    )
+    found = restore_all(ascent, split.test or split.train, count, each, seed)
+    known = f"{words}; {measurement.count} of {math.prod(measurement.image_shape)} values are known"
+    return Restored(found, problem, known, count, each, asked.word, asked.origin)
+
+
+def restore_all(ascent: Ascent, images: ImageSet, count: int, each: int, seed: int) -> Restorations:
     """Restore `count` of the images `each` times, in batches whose memory does not grow with either number."""
     measurement = ascent.measurement
     size = batch_size(measurement.image_shape)
@@ -185,7 +251,7 @@ def restore_all(ascent: Ascent, images: ImageSet, count: int, each: int, seed: i
         known += float(squared_error(guess, clean).sum())
         if start < columns:
             shown.append(torch.stack([clean, guess, *first, average])[:, : columns - start])
-    return Restored(
+    return Restorations(
         one / (count * each), mean / count, known / count, converged / (count * each), steps, off, torch.cat(shown, 1)
     )
 

@@ -5,47 +5,75 @@ What was asked is checked first; only then PyTorch and all that stands on it is 
 
 from __future__ import annotations
 
+import html
 import json
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorescope.app.checks import check_data, check_device, check_plugins, check_run_folder, check_study
 from scorescope.app.choices import ModelChoice
 from scorescope.foundation.catalogue import check_listed, listed
-from scorescope.networks.readers.words import check_there
 
 if TYPE_CHECKING:
-    from scorescope.study import Results
+    import pandas as pd
+
+    from scorescope.app.opening import Images
+    from scorescope.denoisers import NetworkDenoiser
+    from scorescope.study import Exhibit, Results
+
+    Model = NetworkDenoiser | ModelChoice | str | Path
 
 PRETRAINED_DATA = "fashion-mnist"
 SEEDS = ("seed", "training.seed", "measurement.seed")
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A study that has been run and written.
+class Run:
+    """A study that has been run and written. A notebook shows its page.
 
     Attributes:
         results: what it found.
-        page: the report.
+        page: the report, in the run folder.
         seconds: how long this start took.
+        kept: the run folder, if it is a temporary one that goes with this object.
     """
 
     results: Results
     page: Path
     seconds: float
+    kept: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @property
+    def headline(self) -> str:
+        """The verdict, in a sentence or two."""
+        return self.results.headline
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables as data frames, by name."""
+        return {name: table.frame for name, table in self.results.tables.items()}
+
+    @property
+    def figures(self) -> dict[str, Exhibit]:
+        """The figures by key; a notebook shows one as a picture, and its `data` are the bytes of an SVG or a PNG file."""
+        return {exhibit.key: exhibit for exhibit in self.results.figures}
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.page.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" style="width:100%;height:56em;border:0"></iframe>'
 
     def show(self, as_json: bool) -> None:
         """Print the verdict, or everything as JSON."""
         if as_json:
             print(json.dumps(self.results.to_json() | {"report": str(self.page)}, indent=2, default=str))
             return
-        print(self.results.headline)
+        print(self.headline)
         for verdict in self.results.verdicts:
             print(f"  {verdict.label:>12}  {verdict.state:<14}  {verdict.explanation}")
         for claim in self.results.claims:
@@ -62,23 +90,25 @@ def reproduce(
     study: str,
     *,
     preset: str = "small",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int | None = None,
     device: str = "cpu",
     settings: Sequence[str] = (),
-    plugin: Sequence[Path] = (),
+    plugin: Sequence[Path | str] = (),
+    about: Any = None,
     **chosen: Any,
-) -> FinishedRun:
+) -> Run:
     """Run a study by name and write its report; goes on with an interrupted run in the same folder.
 
     Args:
         study: its name.
         preset: ``tiny``, ``small`` or ``paper``.
-        out: the run folder; one in ``runs/`` by default.
+        out: the run folder; a temporary one by default, which goes with what is returned.
         seed: for every seed among the study's settings; those of the preset by default.
         device: where networks run.
         settings: other settings, KEY=VALUE each.
-        plugin: Python files that register denoisers.
+        plugin: Python files that register denoisers or lenses.
+        about: what the study is about, opened already, for a study that takes such.
         chosen: settings by name, that `settings` overrule.
 
     Raises:
@@ -87,10 +117,13 @@ def reproduce(
     started = time.perf_counter()
     check_study(study, preset, settings)
     check_device(device)
-    check_plugins(plugin)
-    folder = out or Path("runs") / study.replace("/", "-")
+    plugins = [Path(file) for file in plugin]
+    check_plugins(plugins)
+    kept = tempfile.TemporaryDirectory(prefix="scorescope-") if out is None else None
+    folder = Path(out) if out is not None else Path(kept.name if kept else "") / study.replace("/", "-")
     check_run_folder(folder)
-    return _run(study, preset, folder, device, [*_seeded(study, seed), *settings], plugin, chosen, started)
+    results, page = _run(study, preset, folder, device, [*_seeded(study, seed), *settings], plugins, chosen, about)
+    return Run(results, page, time.perf_counter() - started, kept)
 
 
 def _run(
@@ -101,37 +134,37 @@ def _run(
     settings: Sequence[str],
     plugins: Sequence[Path],
     chosen: dict[str, Any],
-    started: float,
-) -> FinishedRun:
+    about: Any,
+) -> tuple[Results, Path]:
     from scorescope.study import studies
 
     study = studies[name]
     if not plugins:  # else a setting may name what a plugin registers
         config = study.configure(preset, settings, **chosen)
-    from scorescope import report
-    from scorescope.app.plugins import load_plugins
     from scorescope.data import cache_folder
     from scorescope.foundation.memory import reuse_freed_memory
+    from scorescope.report.run import run_study
 
     reuse_freed_memory()
     if plugins:
+        from scorescope.app.plugins import load_plugins
+
         load_plugins(plugins)
         config = study.configure(preset, settings, **chosen)
-    results = report.run_study(
-        study(), config, folder, device=device, cache=cache_folder(), command=_command(), announce=_announce
+    made = study() if about is None else study(about)  # type: ignore[call-arg]
+    command = _command()
+    announce = _announce if command else None
+    results = run_study(
+        made, config, folder, device=device, cache=cache_folder(), command=command, announce=announce
     )
-    return FinishedRun(results, folder / report.REPORT_FILE, time.perf_counter() - started)
+    from scorescope.report import REPORT_FILE
+
+    return results, folder / REPORT_FILE
 
 
 def demo(
-    *,
-    data: str | None = None,
-    train: bool = False,
-    preset: str = "small",
-    out: Path | None = None,
-    seed: int | None = None,
-    **running: Any,
-) -> FinishedRun:
+    data: str | None = None, *, train: bool = False, preset: str = "small", seed: int | None = None, **running: Any
+) -> Run:
     """The main job on an embedded data set: fashion-mnist where it is installed, natural-patches otherwise.
 
     At preset small its networks on fashion-mnist come with the package, unless `train` or another seed than theirs asks for
@@ -140,7 +173,7 @@ def demo(
     check_data(data)
     chosen: dict[str, Any] = {} if preset == "tiny" and data is None else {"data": data or _embedded_data()}
     preset = demo_preset(chosen.get("data"), train, preset, seed)
-    return reproduce("main/transition", preset=preset, out=out or Path("runs/demo"), seed=seed, **running, **chosen)
+    return reproduce("main/transition", preset=preset, seed=seed, **running, **chosen)
 
 
 def demo_preset(data: str | None, train: bool, preset: str, seed: int | None) -> str:
@@ -149,52 +182,95 @@ def demo_preset(data: str | None, train: bool, preset: str, seed: int | None) ->
 
 
 def explain(
-    model: ModelChoice,
-    data: str,
+    model: Model,
+    images: Images,
     *,
-    held_out: str | None = None,
-    others: Sequence[Path] = (),
-    lens: str | None = None,
-    out: Path | None = None,
+    held_out: Images | None = None,
+    others: Sequence[Model] = (),
+    lenses: Sequence[str] = (),
     **running: Any,
-) -> FinishedRun:
-    """The main job on a user's model and its training images. Arguments and errors as `reproduce` has them.
+) -> Run:
+    """Does a model memorize or generalize its training images, and which mechanism accounts for it?
 
-    `lens` holds names of lenses with commas between them; None for all.
+    Args:
+        model: a checkpoint, or a network that is opened.
+        images: its training images: a store, the name of a built-in data set, or opened images.
+        held_out: images that it was not trained on; the data set's own test images by default, if it has any.
+        others: networks that were trained on other draws of the same data, such as a disjoint half.
+        lenses: names in ``scorescope list lenses``; all by default.
+        running: what `reproduce` takes: preset, out, seed, device, settings, plugin.
+
+    Raises:
+        UserError: as `reproduce`; a model that cannot be opened, or takes other images.
     """
-    for other in others:
-        check_there(other)
-    check_data(data, held_out)
-    chosen: dict[str, Any] = {
-        "model": str(model.path),
-        "others": [str(path) for path in others],
-        "architecture": model.architecture,
-        "arguments": model.arguments,
-        "class_label": model.class_label,
-        "data": data,
-        "held_out": held_out,
-    }
-    if lens is not None:
-        chosen["lenses"] = [name.strip() for name in lens.split(",") if name.strip()]
-    folder = out or Path("runs") / f"explain-{model.path.name}"
-    return reproduce("main/explain", out=folder, **running, **chosen)
+    if not running.get("plugin"):
+        for name in lenses:
+            check_listed("lenses", "lens", name)
+    if all(one is None or isinstance(one, str | Path | ModelChoice) for one in (model, *others, images, held_out)):
+        first, *rest = [_choice(one) for one in (model, *others)]
+        data = [None if one is None else str(one) for one in (images, held_out)]
+        check_data(*data)
+        return reproduce(
+            "main/explain",
+            **running,
+            model=str(first.path),
+            others=[str(other.path) for other in rest],
+            architecture=first.architecture,
+            arguments=first.arguments,
+            class_label=first.class_label,
+            data=data[0],
+            held_out=data[1],
+            lenses=list(lenses),
+        )
+    from scorescope.app.opening import opened_for_explain
+
+    opened = opened_for_explain([model, *others], images, held_out, running.get("device", "cpu"))
+    return reproduce("main/explain", about=opened, **running, **opened.settings(), lenses=list(lenses))
 
 
-def train(out: Path, settings_said: dict[str, Any], training_said: dict[str, Any], **running: Any) -> FinishedRun:
-    """Train a network into a run folder. Arguments and errors as `reproduce` has them.
+def train(
+    out: Path | str,
+    *,
+    data: str | None = None,
+    architecture: str | None = None,
+    size: int | None = None,
+    split: str | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    learning_rate: float | None = None,
+    **running: Any,
+) -> Run:
+    """Train a network into a run folder; the same call goes on with a training that was interrupted.
 
     Args:
         out: the run folder; the checkpoint is its ``network/``.
-        settings_said: settings by name, None where nothing was said.
-        training_said: the same, of how the network is trained.
-        running: what `reproduce` takes.
+        data: a store, or the name of a built-in data set.
+        architecture: name in ``scorescope list networks``.
+        size: number of training images; all by default.
+        split: which of two disjoint halves they come from, ``a`` or ``b``.
+        steps: optimizer steps.
+        batch: images a step.
+        learning_rate: the highest.
+        running: what `reproduce` takes: preset, seed, device, settings.
+
+    Raises:
+        UserError: as `reproduce`, and for an unknown architecture or data set.
     """
-    chosen = {key: value for key, value in settings_said.items() if value is not None}
-    check_data(chosen.get("data"))
-    if "architecture" in chosen:
-        check_listed("networks", "network", chosen["architecture"])
-    chosen["training"] = {key: value for key, value in training_said.items() if value is not None}
-    return reproduce("main/train", out=out, **running, **chosen)
+    check_data(data)
+    if architecture is not None:
+        check_listed("networks", "network", architecture)
+    chosen: dict[str, Any] = {"data": data, "architecture": architecture, "size": size, "split": split}
+    chosen["training"] = _said({"steps": steps, "batch": batch, "learning_rate": learning_rate})
+    return reproduce("main/train", out=out, **running, **_said(chosen))
+
+
+def _said(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _choice(model: Any) -> ModelChoice:
+    """A checkpoint that is named by its path, or chosen already."""
+    return model if isinstance(model, ModelChoice) else ModelChoice.of(Path(model))
 
 
 def _seeded(study: str, seed: int | None) -> list[str]:

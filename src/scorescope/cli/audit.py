@@ -57,6 +57,7 @@ def audit(
     choices = [
         ModelChoice.of(path, about.arch, about.arch_arg, about.class_label, about.weights) for path in model or []
     ]
+    what = Path(samples).name if samples is not None else choices[0].path.name if choices else "nothing"
     chosen = {"count": count, "size": size, "flips": flips, "class_label": about.class_label}
     with showing_progress():
         done = audited(
@@ -65,7 +66,7 @@ def audit(
             models=choices,
             held_out=held_out,
             features=features or [],
-            out=out,
+            out=out or Path("runs") / f"audit-{what}",
             bound=bound,
             fdr=fdr,
             chosen=chosen,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scorescope.app.checks import check_data, check_device, check_plugins
 from scorescope.app.choices import ModelChoice, check_problem, chosen_denoiser
+from scorescope.app.output import PictureFile
 from scorescope.cli.options import BETA, CONSTANT, FIRST_STEP, Data, Drawing, OneDenoiser
+from scorescope.foundation import UserError
 from scorescope.foundation.limits import LARGEST_COUNT, MOST_LEVELS
 from scorescope.foundation.progress import showing_progress
+
+if TYPE_CHECKING:
+    from scorescope.app.drawn import Drawn
 
 
 def sample(
@@ -30,24 +37,24 @@ def sample(
     drawing: Drawing,
 ) -> None:
     """Draw samples of a network, or of any denoiser of a data set, into one picture."""
-    choice, plugins = _checked(asked, data, drawing)
-    from scorescope.app import networks
+    file = PictureFile(out, drawing.force)
+    choice = _checked(asked, data, drawing)
+    from scorescope.app import denoising
 
-    ascent = {"sampler_h": h, "sampler_beta": beta, "sampler_h_grows": False if constant_step else None}
     with showing_progress():
-        said = networks.sample(
+        done = denoising.sample(
             choice,
-            data,
-            out,
             count,
-            drawing.seed,
-            {"flow_steps": steps},
-            ascent,
-            drawing.device,
-            plugins,
-            drawing.force,
+            images=data,
+            seed=drawing.seed,
+            steps=steps,
+            h=h,
+            beta=beta,
+            constant_step=constant_step,
+            device=drawing.device,
+            keep=denoising.SHOWN_SAMPLES,
         )
-    print(said)
+    _give(done, file, drawing)
 
 
 def denoise(
@@ -60,12 +67,21 @@ def denoise(
     drawing: Drawing,
 ) -> None:
     """Add noise to images of a data set and take it away again with one denoiser."""
-    choice, plugins = _checked(asked, data, drawing)
-    from scorescope.app import networks
+    file = PictureFile(out, drawing.force)
+    choice = _checked(asked, data, drawing)
+    from scorescope.app import denoising
 
     with showing_progress():
-        said = networks.denoise(choice, data, sigma, out, count, drawing.seed, drawing.device, plugins, drawing.force)
-    print(said)
+        done = denoising.denoise(
+            choice,
+            data,
+            sigma,
+            count=count,
+            seed=drawing.seed,
+            device=drawing.device,
+            keep=denoising.SHOWN_COLUMNS,
+        )
+    _give(done, file, drawing)
 
 
 def restore(
@@ -93,33 +109,29 @@ def restore(
 ) -> None:
     """Restore images from few linear measurements of them, with the prior of a denoiser."""
     check_problem(problem)
-    choice, plugins = _checked(asked, data, drawing)
+    file = PictureFile(out, drawing.force)
+    choice = _checked(asked, data, drawing)
     from scorescope.app import restoration
 
     with showing_progress():
-        said = restoration.restore(
+        done = restoration.restore(
             choice,
             data,
             problem,
-            amount,
-            out,
-            count,
-            each,
-            drawing.seed,
-            h,
-            beta,
-            not constant_step,
-            drawing.device,
-            plugins,
-            drawing.force,
+            amount=amount,
+            count=count,
+            each=each,
+            seed=drawing.seed,
+            h=h,
+            beta=beta,
+            constant_step=constant_step,
+            device=drawing.device,
         )
-    print(said)
+    _give(done, file, drawing)
 
 
-def _checked(asked: OneDenoiser, data: str | None, drawing: Drawing) -> tuple[str | ModelChoice, list[Path]]:
-    """The denoiser that was asked for, and plugins; wrong words and paths are refused before PyTorch is imported."""
-    from scorescope.app.checks import check_data, check_device, check_plugins
-
+def _checked(asked: OneDenoiser, data: str | None, drawing: Drawing) -> str | ModelChoice:
+    """The denoiser that was asked for; wrong words and paths are refused before PyTorch is imported."""
     plugins = drawing.plugin or []
     choice = chosen_denoiser(
         asked.denoiser, asked.model, asked.arch, asked.arch_arg, asked.class_label, asked.weights, plugins
@@ -127,4 +139,18 @@ def _checked(asked: OneDenoiser, data: str | None, drawing: Drawing) -> tuple[st
     check_plugins(plugins)
     check_device(drawing.device)
     check_data(data)
-    return choice, plugins
+    if data is None and isinstance(choice, str):
+        raise UserError(f"{choice} is made of training images: say which with --data")
+    if plugins:
+        from scorescope.app.plugins import load_plugins
+
+        load_plugins(plugins)
+    return choice
+
+
+def _give(done: Drawn, file: PictureFile, drawing: Drawing) -> None:
+    file.write(done.sheet())
+    if not drawing.as_json:
+        print(done.words(f": {file.path}"))
+    else:
+        print(json.dumps(done.numbers() | {"picture": str(file.path)}, indent=2, ensure_ascii=False))

@@ -106,6 +106,7 @@ class Drawing:
     device: Device = "cpu"
     plugin: Plugins = None
     force: Force = False
+    as_json: AsJson = False
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:

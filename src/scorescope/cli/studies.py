@@ -26,7 +26,7 @@ def demo(
     from scorescope.app import runs
 
     with showing_progress():
-        done = runs.demo(data=data, train=train, out=out, **run.said())
+        done = runs.demo(data, train=train, out=out or Path("runs/demo"), **run.said())
     done.show(run.as_json)
 
 
@@ -50,8 +50,12 @@ def explain(
     from scorescope.app.choices import ModelChoice
 
     choice = ModelChoice.of(model, about.arch, about.arch_arg, about.class_label, about.weights)
+    folder = out or Path("runs") / f"explain-{model.name}"
+    chosen = [name.strip() for name in (lens or "").split(",") if name.strip()]
     with showing_progress():
-        done = runs.explain(choice, data, held_out=held_out, others=other or [], lens=lens, out=out, **run.said())
+        done = runs.explain(
+            choice, data, held_out=held_out, others=other or [], lenses=chosen, out=folder, **run.said()
+        )
     done.show(run.as_json)
 
 
@@ -65,7 +69,7 @@ def reproduce(
     from scorescope.app import runs
 
     with showing_progress():
-        done = runs.reproduce(study, out=out, **run.said())
+        done = runs.reproduce(study, out=out or Path("runs") / study.replace("/", "-"), **run.said())
     done.show(run.as_json)
 
 
@@ -84,8 +88,16 @@ def train(
     """Train a network; the same command goes on after an interruption."""
     from scorescope.app import runs
 
-    chosen = {"data": data, "architecture": arch, "size": size, "split": split}
-    training = {"steps": steps, "batch": batch, "learning_rate": learning_rate}
     with showing_progress():
-        done = runs.train(out, chosen, training, **run.said())
+        done = runs.train(
+            out,
+            data=data,
+            architecture=arch,
+            size=size,
+            split=split,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            **run.said(),
+        )
     done.show(run.as_json)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scorescope.denoisers.base import Denoiser
-from scorescope.networks import Preconditioning, classes_of, load_network, preconditioning_from
+from scorescope.networks import NetworkConfig, Preconditioning, classes_of, load_network, preconditioning_from
 
 
 class NetworkDenoiser(Denoiser):
@@ -24,6 +24,10 @@ class NetworkDenoiser(Denoiser):
         class_label: the class of all images, from 0; None for none. A network that needs a class can be held without one, but
             not called: see `with_class`.
         max_batch: how many images go through the network at once; larger batches are split, so that memory is bounded.
+
+    Attributes:
+        origin: for a network from a checkpoint, a sentence that says what was opened and what was assumed.
+        config: what that checkpoint says of it.
 
     Raises:
         UserError: unknown preconditioning, or one that the network does not go with; a class that it does not know.
@@ -49,6 +53,8 @@ class NetworkDenoiser(Denoiser):
         self.sigma_range = sigma_range
         self.name = name
         self.max_batch = max_batch
+        self.origin = ""
+        self.config: NetworkConfig | None = None
         self.class_label = class_label
         if class_label is not None:
             self.classes.check(class_label)

@@ -20,4 +20,5 @@ def denoiser_of(opened: OpenedNetwork, name: str, class_label: int | None = None
     denoiser = NetworkDenoiser(
         opened.network, opened.preconditioning, opened.config.image_shape, opened.config.sigma_range, name=name
     )
+    denoiser.origin, denoiser.config = opened.origin, opened.config
     return denoiser.with_class(class_label)

@@ -35,7 +35,8 @@ def offered(package: str) -> tuple[Callable[[str], object], Callable[[], list[st
         return homes
 
     def attribute(name: str) -> object:
-        if name.startswith("__") or name not in found():
+        hidden = name.startswith("__") and name != "__version__"  # which inspect asks for, to find the source
+        if hidden or name not in found():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home, inside = found()[name]
         if home == package:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pydantic
 
 from scorescope.data import DataSplit, ImageSet, load_images
-from scorescope.denoisers import NetworkDenoiser, denoisers
-from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
-from scorescope.foundation.registry import unknown_name
-from scorescope.lenses import LensSettings, Subject, lenses, look
-from scorescope.lenses.deviations import best_mechanism
-from scorescope.lenses.methods import measurement_methods
-from scorescope.lenses.settings import PAPER, TINY
-from scorescope.networks import OpenedNetwork, open_checkpoint
-from scorescope.networks.readers.unsupported import note_on_channels
-from scorescope.posterior.processes import check_same_images
-from scorescope.probes.opening_check import checked
+from scorescope.foundation.names import unknown_name
+from scorescope.lenses.settings import PAPER, TINY, LensSettings
 from scorescope.study.base import Study, study
-from scorescope.study.provenance import own_training_images
-from scorescope.study.results import Results
-from scorescope.study.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scorescope.denoisers import NetworkDenoiser
+    from scorescope.study.results import Results
+    from scorescope.study.workspace import Workspace
 
 CLOSER: Mapping[str, tuple[str, ...]] = {
     "locality": ("locality", "samples"),
@@ -124,23 +119,27 @@ class Explain(Study[ExplainConfig]):
         },
     }
 
+    def __init__(self, opened: Opened | None = None) -> None:
+        self.opened = opened
+
     def run(self, config: ExplainConfig, workspace: Workspace) -> Results:
         """See `Study.run`. Raises UserError if the model cannot be opened or takes other images."""
-        if not config.model or not config.data:
-            raise UserError("this study takes a model and its training images: scorescope explain --model M --data D")
-        images = load_images(config.data)
-        if config.held_out is not None:
-            images = DataSplit(images.train, load_images(config.held_out).train)
+        opened = self.opened or _opened(config, workspace)
+        # What measures and draws takes as long to import as PyTorch: not before there is something to measure.
+        from scorescope.denoisers import denoisers
+        from scorescope.lenses import Subject, lenses, look
+        from scorescope.lenses.methods import measurement_methods
+        from scorescope.posterior.processes import check_same_images
+        from scorescope.study.results import Results
+
+        images = opened.images
         check_same_images(images.train)
         for name in config.mechanisms:
             denoisers[name]
         for name in config.lenses:
             lenses[name]
-        names = ["network", *(f"other {index}" for index in range(1, len(config.others) + 1))]
-        models = [
-            _model(path, name, config, images, workspace)
-            for name, path in zip(names, [config.model, *config.others], strict=True)
-        ]
+        names = ["network", *(f"other {index}" for index in range(1, len(opened.networks)))]
+        models = [_model(network, name, images) for name, network in zip(names, opened.networks, strict=True)]
         own = models[0].training
         subject = Subject(
             networks={name: model.network for name, model in zip(names, models, strict=True)},
@@ -171,8 +170,27 @@ class Explain(Study[ExplainConfig]):
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What is looked at, opened already.
+
+    Attributes:
+        networks: the model, then others that were trained on other draws of the same data.
+        images: the model's training images, and held-out ones if there are any.
+    """
+
+    networks: tuple[NetworkDenoiser, ...]
+    images: DataSplit
+
+    def settings(self) -> dict[str, Any]:
+        """What stands for them among the settings of a run: names and digests, so that a run goes on with the same only."""
+        models = [f"{network.name}, opened, weights {_digest(network)}" for network in self.networks]
+        train, test = (f"{one.name}, opened, {one.fingerprint()[:16]}" if one else None for one in self.images)
+        return {"model": models[0], "others": models[1:], "data": train, "held_out": test}
+
+
+@dataclass(frozen=True)
 class _Model:
-    """A checkpoint that was opened, its training images, and where both are known from."""
+    """A network, its training images, and where both are known from."""
 
     network: NetworkDenoiser
     training: ImageSet
@@ -180,19 +198,47 @@ class _Model:
     provenance: str
 
 
-def _model(path: str, name: str, config: ExplainConfig, images: DataSplit, workspace: Workspace) -> _Model:
-    sides = images.train.image_shape[1:]
-    opened = open_checkpoint(path, config.architecture, config.arguments, sides=sides)
-    if opened.config.image_shape == images.train.image_shape:
+def _opened(config: ExplainConfig, workspace: Workspace) -> Opened:
+    """What the settings name. Raises UserError if one cannot be opened, or they do not fit each other."""
+    if not config.model or not config.data:
+        raise UserError("this study takes a model and its training images: scorescope explain --model M --data D")
+    images = load_images(config.data)
+    if config.held_out is not None:
+        images = DataSplit(images.train, load_images(config.held_out).train)
+    from scorescope.denoisers.opened import denoiser_of
+    from scorescope.probes.opening_check import open_checked
 
-        def again(more: Mapping[str, Any], before: OpenedNetwork = opened) -> OpenedNetwork:
-            return open_checkpoint(path, config.architecture, {**config.arguments, **more}, sides=sides, like=before)
+    networks = []
+    for path in (config.model, *config.others):
+        opened = open_checked(
+            path, config.architecture, config.arguments, images.train, workspace.device, config.class_label
+        )
+        network = denoiser_of(opened, path, config.class_label).to(workspace.device)
+        _check_fit(network, images)
+        networks.append(network)
+    return Opened(tuple(networks), images)
 
-        opened = checked(opened, images.train, again, workspace.device, config.class_label)
-    network = denoiser_of(opened, name, config.class_label).to(workspace.device)
-    _check_fit(network, images, path)
-    training, provenance = own_training_images(opened.config, images.train)
-    return _Model(network, training, opened.origin, provenance)
+
+def _model(network: NetworkDenoiser, name: str, images: DataSplit) -> _Model:
+    from scorescope.study.provenance import own_training_images
+
+    named = copy.copy(network)
+    named.name = name
+    training, provenance = images.train, "as given"
+    if network.config is not None:
+        training, provenance = own_training_images(network.config, images.train)
+    return _Model(named, training, network.origin or f"{network.name}, opened before.", provenance)
+
+
+def _digest(network: NetworkDenoiser) -> str:
+    """The first digits of the SHA-256 of a network's weights."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, values in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _headline(results: Results, found: Mapping[str, Any]) -> str:
@@ -201,6 +247,8 @@ def _headline(results: Results, found: Mapping[str, Any]) -> str:
     if found.get("memorization") is not None:
         parts.append(f"The model {_said(results.verdicts[0].state)}")
     if found.get("mechanisms") is not None:
+        from scorescope.lenses.deviations import best_mechanism
+
         parts.append(best_mechanism(found["mechanisms"].deviations["forward"]))
     if parts:
         return f"{parts[0][0].upper()}{'; '.join(parts)[1:]}."
@@ -216,12 +264,14 @@ def _said(verdict: str) -> str:
     }[verdict]
 
 
-def _check_fit(network: NetworkDenoiser, images: DataSplit, model: str) -> None:
+def _check_fit(network: NetworkDenoiser, images: DataSplit) -> None:
+    from scorescope.networks.readers.unsupported import note_on_channels
+
     if note := note_on_channels(network.image_shape[0]):
-        raise UserError(f"{model} does not denoise pixels: {note}")
+        raise UserError(f"{network.name} does not denoise pixels: {note}")
     for part in images:
         if part is not None and part.image_shape != network.image_shape:
             raise UserError(
-                f"{model} takes images (C, H, W) = {network.image_shape}, {part.name} holds {part.image_shape}:"
+                f"{network.name} takes images (C, H, W) = {network.image_shape}, {part.name} holds {part.image_shape}:"
                 " import the data again with --size and --grey or --color to fit"
             )

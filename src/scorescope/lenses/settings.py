@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from scorescope.probes.spectra import SpectrumSettings
+from scorescope.probes.spectrum_settings import SpectrumSettings
 
 
 class MeasurementConfig(pydantic.BaseModel):

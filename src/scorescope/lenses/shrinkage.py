@@ -31,7 +31,8 @@ from scorescope.lenses.waves import (
 )
 from scorescope.noise import log_spaced_sigmas
 from scorescope.probes.intervals import mean_over_images
-from scorescope.probes.spectra import HARMONIC, Spectrum, SpectrumSettings, spectra
+from scorescope.probes.spectra import HARMONIC, Spectrum, spectra
+from scorescope.probes.spectrum_settings import SpectrumSettings
 from scorescope.study import charts, palette, pictures
 from scorescope.study.glances import small_chart
 from scorescope.study.results import Results

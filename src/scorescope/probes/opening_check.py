@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch import Tensor
 from scorescope.data import ImageSet
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
-from scorescope.networks import OpenedNetwork, classes_of
+from scorescope.networks import OpenedNetwork, classes_of, open_checkpoint
 from scorescope.noise import add_noise
 from scorescope.probes.errors import squared_error
 
@@ -193,6 +194,26 @@ def check_opening(
     if always or is_doubtful(own, sum(reference) / len(reference)):
         trials = _tried(opened, own, again, gains)
     return OpeningCheck(sigmas, len(entries), images.name, reference, own, trials)
+
+
+def open_checked(
+    path: Path | str,
+    architecture: str | None,
+    arguments: Mapping[str, Any],
+    images: ImageSet,
+    device: torch.device,
+    class_label: int | None = None,
+) -> OpenedNetwork:
+    """A checkpoint for use on images, `checked` on them if it takes them. Arguments as `open_checkpoint` has them."""
+    sides = images.image_shape[1:]
+    opened = open_checkpoint(path, architecture, arguments, sides=sides)
+    if opened.config.image_shape != images.image_shape:
+        return opened
+
+    def again(more: Mapping[str, Any]) -> OpenedNetwork:
+        return open_checkpoint(path, architecture, {**arguments, **more}, sides=sides, like=opened)
+
+    return checked(opened, images, again, device, class_label)
 
 
 def checked(

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydantic
 import torch
 from torch import Tensor
 
@@ -33,34 +32,11 @@ from scorescope.probes.errors import forward_inputs
 from scorescope.probes.harmonicity import against_rotations, concentration_of_rotations, harmonicity
 from scorescope.probes.jacobian import DifferenceJacobian, jacobian_at
 from scorescope.probes.linearization import Linearization, MatrixJacobian
+from scorescope.probes.spectrum_settings import SpectrumSettings
 from scorescope.probes.trace import RandomEstimate, hutch_plus_plus, trace_of
 
 Floats = npt.NDArray[np.float64]
 HARMONIC = ("concentration", "specialization", "along")
-
-
-class SpectrumSettings(pydantic.BaseModel):
-    """How much is measured of a Jacobian.
-
-    Attributes:
-        eigenpairs: how many of the leading eigenvectors are kept and measured, where there are so many.
-        exact_up_to: images of up to so many values have their whole Jacobian computed and decomposed.
-        tolerance: residual norm of the eigenpairs of larger images.
-        most_products: products after which the eigenpairs of larger images are given up; None for as many as it takes.
-        products: products with the Jacobian for each estimate on larger images.
-        rotations: random rotations that harmonicity is compared with.
-        finite_differences: step for denoisers that are not differentiable; without one they are refused.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    eigenpairs: int = pydantic.Field(64, ge=2)
-    exact_up_to: int = pydantic.Field(1600, ge=0)
-    tolerance: float = pydantic.Field(1e-3, gt=0)
-    most_products: pydantic.PositiveInt | None = None
-    products: int = pydantic.Field(60, ge=6)
-    rotations: int = pydantic.Field(50, ge=2)
-    finite_differences: pydantic.PositiveFloat | None = None
 
 
 @dataclass(frozen=True)

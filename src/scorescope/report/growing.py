@@ -7,13 +7,15 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scorescope.foundation import UserError
 from scorescope.foundation.processes import is_first
-from scorescope.report.page import write_report
 from scorescope.study.base import C, Study
-from scorescope.study.results import Results
-from scorescope.study.workspace import Workspace
+
+if TYPE_CHECKING:
+    from scorescope.study.results import Results
+    from scorescope.study.workspace import Workspace
 
 SHARE, AT_FIRST = 0.1, 0.5
 """Of the time of a run, and how many seconds more, that may go into pages that only count on; with news there is no limit."""
@@ -60,6 +62,9 @@ def introduce(results: Results, study: Study[C]) -> None:
 
 
 def _write(study: Study[C], workspace: Workspace, command: str) -> Path:
+    from scorescope.report.page import write_report
+    from scorescope.study.results import Results
+
     shown = workspace.progress.shown
     results = Results(study=study.name, title=study.title) if shown is None else copy.copy(shown)
     introduce(results, study)

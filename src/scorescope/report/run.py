@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from scorescope.foundation.processes import by_first
 from scorescope.report.growing import growing_page, introduce
-from scorescope.report.page import write_report
 from scorescope.study.base import C, Study
-from scorescope.study.results import Results
 from scorescope.study.workspace import open_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from scorescope.study.results import Results
 
 
 def run_study(
@@ -44,6 +46,8 @@ def run_study(
     with open_run(folder, study.name, config, device=device, cache=cache) as workspace:
         with growing_page(study, workspace, command, announce):
             results = study.run(config, workspace)
+        from scorescope.report.page import write_report
+
         introduce(results, study)
         workspace.store(results)
         by_first(lambda: write_report(results, workspace.folder))

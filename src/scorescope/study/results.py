@@ -6,10 +6,12 @@ A run folder holds ``results.json`` (everything that is text or a number), ``tab
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +87,11 @@ class Exhibit:
     data: bytes
     layout: Layout | None = None
     folded: bool = False
+
+    def _repr_html_(self) -> str:
+        kind = "image/svg+xml" if self.suffix == ".svg" else "image/png"
+        source = f"data:{kind};base64,{base64.b64encode(self.data).decode()}"
+        return f'<figure><img style="max-width:100%" alt="{escape(self.alt)}" src="{source}"></figure>'
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the file."""

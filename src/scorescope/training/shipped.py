@@ -11,13 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import scorescope
 from scorescope.data import ImageSet
 from scorescope.networks import NetworkConfig
 from scorescope.networks.checkpoint import DESCRIPTION
 from scorescope.training.config import TrainingConfig
 
-FOLDER = Path(scorescope.__file__).parent / "pretrained"
+FOLDER = Path(__file__).parents[1] / "pretrained"
 
 
 def network_identity(network: NetworkConfig, training: TrainingConfig, images: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, WaveletDenoiser
 from scorescope.foundation import UserError
 from scorescope.networks import UNet
-from scorescope.probes.spectra import Spectrum, SpectrumSettings, spectra
+from scorescope.probes.spectra import Spectrum, spectra
+from scorescope.probes.spectrum_settings import SpectrumSettings
 from scorescope.study import Results, open_run, studies
 
 SETTINGS = SpectrumSettings(eigenpairs=12, rotations=4)

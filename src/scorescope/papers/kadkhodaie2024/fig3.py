@@ -23,7 +23,8 @@ from scorescope.lenses.subject import chosen
 from scorescope.lenses.waves import claims, mean_ratio
 from scorescope.networks import open_checkpoint
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
-from scorescope.probes.spectra import Spectrum, SpectrumSettings
+from scorescope.probes.spectra import Spectrum
+from scorescope.probes.spectrum_settings import SpectrumSettings
 from scorescope.study.base import Study, study
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
