@@ -52,7 +52,7 @@ COMMANDS = ["demo", "explain", "reproduce", "train", "sample", "denoise", "resto
 
 
 HELP = [["--help"], *([name, "--help"] for name in COMMANDS), *(["data", name, "--help"] for name in DATA)]
-LISTS = [["list", kind] for kind in ("denoisers", "networks", "preconditionings", "data", "studies")]
+LISTS = [["list", kind] for kind in ("denoisers", "networks", "preconditionings", "data", "lenses", "studies")]
 LOOKS = [["data", "info", "store"], ["data", "verify", "store"]]
 REFUSED = {
     "explain --model nowhere --data digits": "no such checkpoint",
@@ -69,6 +69,10 @@ REFUSED = {
     "explain --model there.pt --data digits:n=3": "no option",
     "explain --model there.pt": "--data",
     "sample --denoiser optimol --data digits --out x.png": "did you mean 'optimal'",
+    "sample --denoiser optimal --data digits --out there.pt": "picture format",
+    "sample --denoiser optimal --data digits --out .": "is a folder",
+    "sample --denoiser optimal --out x.png": "say which with --data",
+    "explain --model there.pt --data store --lens localty": "did you mean 'locality'",
     "sample --model nowhere --out x.png": "no such checkpoint",
     "sample --out x.png": "one of --denoiser NAME",
     "denoise --denoiser network:nowhere --data digits --sigma 1 --out x.png": "no such checkpoint",
@@ -95,6 +99,10 @@ REFUSED = {
 }
 
 
+# Refused by what opens it, the last thing that a command does before it measures.
+OPENING = "explain --model there.pt --data store"
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """All of these commands, in a folder with a store and a file."""
@@ -103,7 +111,7 @@ def done(tmp_path_factory):
     with writing_store(folder / "store") as writer:
         writer.append(np.zeros((3, 1, 8, 8), dtype=np.uint8))
         writer.provenance = Provenance(source="zeros", colour="grey")
-    return in_turn(folder, [*HELP, *LISTS, *LOOKS, *(command.split() for command in REFUSED)])
+    return in_turn(folder, [*HELP, *LISTS, *LOOKS, *(command.split() for command in REFUSED), OPENING.split()])
 
 
 @pytest.mark.parametrize("words", [*HELP, *LISTS, *LOOKS], ids=" ".join)
@@ -123,7 +131,13 @@ def test_what_is_wrong_is_refused_before_anything_heavy_is_imported(done, comman
     assert found["left"] == ["store", "there.pt"]
 
 
+def test_explain_imports_nothing_heavy_but_pytorch_before_the_model_is_opened(done):
+    found = done[tuple(OPENING.split())]
+    assert "there.pt was not opened" in found["said"]
+    assert found["heavy"] == ["safetensors", "torch"]
+
+
 def test_the_package_itself_imports_nothing():
     code = "import sys, scorescope; print(sorted(name for name in sys.modules if name.startswith('scorescope')))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "['scorescope']"
+    assert said.split(", ") == ["['scorescope'", "'scorescope.foundation'", "'scorescope.foundation.lazy']\n"]
