@@ -154,9 +154,7 @@ def _run(
     made = study() if about is None else study(about)  # type: ignore[call-arg]
     command = _command()
     announce = _announce if command else None
-    results = run_study(
-        made, config, folder, device=device, cache=cache_folder(), command=command, announce=announce
-    )
+    results = run_study(made, config, folder, device=device, cache=cache_folder(), command=command, announce=announce)
     from scorescope.report import REPORT_FILE
 
     return results, folder / REPORT_FILE
