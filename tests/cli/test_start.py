@@ -48,7 +48,7 @@ def in_turn(folder, commands):
 
 
 DATA = ["import", "info", "verify", "duplicates"]
-COMMANDS = ["demo", "explain", "reproduce", "train", "sample", "denoise", "restore", "list", "data"]
+COMMANDS = ["demo", "explain", "audit", "model", "reproduce", "train", "sample", "denoise", "restore", "list", "data"]
 
 
 HELP = [["--help"], *([name, "--help"] for name in COMMANDS), *(["data", name, "--help"] for name in DATA)]
