@@ -69,7 +69,7 @@ REFUSED = {
     "explain --model there.pt --data digits:n=3": "no option",
     "explain --model there.pt": "--data",
     "sample --denoiser optimol --data digits --out x.png": "did you mean 'optimal'",
-    "sample --denoiser optimal --data digits --out there.pt": "picture format",
+    "sample --denoiser optimal --data digits --out there.pt": "no picture ends in",
     "sample --denoiser optimal --data digits --out .": "is a folder",
     "sample --denoiser optimal --out x.png": "say which with --data",
     "explain --model there.pt --data store --lens localty": "did you mean 'locality'",
