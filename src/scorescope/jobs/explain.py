@@ -148,12 +148,12 @@ class Explain(Study[ExplainConfig]):
             names=config.mechanisms,
         )
         results = Results(study=self.name, title=self.title)
-        chosen = [entry for name, entry in lenses.items() if name in (config.lenses or lenses)]
+        chosen = [lenses[name] for name in lenses if name in (config.lenses or lenses)]
         found: dict[str, Any] = {}
         for place, entry in enumerate(chosen):
             workspace.show(results, {later.title: later.question for later in chosen[place:]})
             found[entry.name] = look(entry(), results, subject, config.measurement, workspace)
-        results.headline = _headline(results, found)
+            results.headline = _headline(results, found)
         held_out = f"{images.test.name}, {images.test.stored} images" if images.test is not None else "none"
         results.methods = {
             "Training images": f"{own.stored} images of {own.name}, shape {own.image_shape}; {models[0].provenance}.",

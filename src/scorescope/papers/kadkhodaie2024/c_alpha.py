@@ -21,6 +21,7 @@ from scorescope.denoisers import NetworkDenoiser
 from scorescope.lenses.subject import chosen
 from scorescope.papers.kadkhodaie2024.bases import as_pictures, basis_at
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
+from scorescope.papers.kadkhodaie2024.psnr_levels import FittedLevels
 from scorescope.probes.errors import denoising_psnr, forward_inputs
 from scorescope.probes.fixed_basis import WaveletBasis, shrinkage_error, threshold_error
 from scorescope.probes.slopes import Slope, fit_slope, optimal_slope
@@ -30,8 +31,8 @@ Floats = npt.NDArray[np.float64]
 TRAINED_ENOUGH, IMAGES_ENOUGH, SIDE_ENOUGH = 2000, 50, 32
 
 
-class CAlphaConfig(pydantic.BaseModel):
-    """Settings of the C^α studies.
+class CAlphaConfig(FittedLevels):
+    """Settings of the C^α studies; see `FittedLevels` as well.
 
     Attributes:
         contours: exponent of the contour, one a case.
@@ -40,9 +41,6 @@ class CAlphaConfig(pydantic.BaseModel):
         images: training images a case.
         network: what is trained on each case.
         test_images: images that PSNRs are averaged over, drawn apart from the training images.
-        levels: noise levels, at equal steps of input PSNR over `psnr_range`.
-        psnr_range: lowest and highest input PSNR that is measured, dB.
-        fit_range: lowest and highest input PSNR that slopes are fitted over, dB.
         wavelets: orthogonal wavelets; the one whose oracle is best over the fit range stands for fixed bases.
         eigen_sigma: noise level at which Jacobians are decomposed.
         eigen_images: images that eigenvalues are averaged over; eigenvectors are those of the first.
@@ -50,15 +48,12 @@ class CAlphaConfig(pydantic.BaseModel):
         seed: of noise, choices and resampling.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
     contours: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0)
     backgrounds: tuple[float, ...] = ()
     size: int = pydantic.Field(40, ge=8)
     images: int = pydantic.Field(10_000, ge=1)
     network: NetworkSettings = NetworkSettings()
     test_images: int = pydantic.Field(200, ge=2)
-    levels: int = pydantic.Field(13, ge=3)
     psnr_range: tuple[float, float] = (5.0, 35.0)
     fit_range: tuple[float, float] = (10.0, 30.0)
     wavelets: tuple[str, ...] = pydantic.Field(("haar", "db2"), min_length=1)
@@ -76,14 +71,6 @@ class CAlphaConfig(pydantic.BaseModel):
             )
         if len(set(self.cases)) < len(self.cases):
             raise ValueError("two cases have the same contour and background")
-        low, high = self.psnr_range
-        if not low < high or not low <= self.fit_range[0] < self.fit_range[1] <= high:
-            raise ValueError(f"fit_range must lie within psnr_range: found {self.fit_range} and {self.psnr_range}")
-        inside = int(((self.input_psnr >= self.fit_range[0]) & (self.input_psnr <= self.fit_range[1])).sum())
-        if inside < 3:
-            raise ValueError(
-                f"a slope needs 3 levels within fit_range, {inside} of the {self.levels} are: raise levels"
-            )
         if max(self.shown) > self.size**2:
             raise ValueError(
                 f"images of {self.size} pixels have {self.size**2} eigenvectors, {max(self.shown)} asked for"
@@ -94,16 +81,6 @@ class CAlphaConfig(pydantic.BaseModel):
     def cases(self) -> list[Case]:
         """The classes of images."""
         return [Case(*pair) for pair in zip(self.contours, self.backgrounds or self.contours, strict=True)]
-
-    @property
-    def input_psnr(self) -> Floats:
-        """The levels as input PSNR, increasing, dB (S,)."""
-        return np.linspace(*self.psnr_range, self.levels)
-
-    @property
-    def sigmas(self) -> list[float]:
-        """The same levels as σ."""
-        return [float(2 * 10 ** (-value / 20)) for value in self.input_psnr]
 
     @property
     def too_small(self) -> str:

@@ -6,32 +6,22 @@ in [0, 1] start it at black, where a network without biases has its origin, so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
-from scorescope.papers.kadkhodaie2024.fig5 import MANIFOLD_PRESETS
-from scorescope.papers.kadkhodaie2024.manifold_directions import fill
-from scorescope.papers.kadkhodaie2024.manifolds import ManifoldConfig, measure_manifold, ray
-from scorescope.study.base import Study, study
-from scorescope.study.results import Results
-from scorescope.study.workspace import Workspace
+from scorescope.papers.kadkhodaie2024.fig5 import ManifoldStudy
+from scorescope.papers.kadkhodaie2024.manifolds import Manifold, ManifoldConfig, ray
+from scorescope.study.base import study
 
 
 @study
-class Fig19(Study[ManifoldConfig]):
+class Fig19(ManifoldStudy):
     """A ray."""
 
     name = "kadkhodaie2024/fig19"
     title = "Eigenvectors and tangent space on one image, rescaled"
     question = "Does a network that only ever saw one image keep that direction alone?"
     paper = "Kadkhodaie et al. 2024, figure 19"
-    Config = ManifoldConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MANIFOLD_PRESETS
+    figure = "figure 19"
+    spanned = "The first eigenvector of the Jacobian spans"
 
-    def run(self, config: ManifoldConfig, workspace: Workspace) -> Results:
-        """See `Study.run`."""
-        manifold = ray(config.size)
-        found = measure_manifold(manifold, config, workspace)
-        results = Results(study=self.name, title=self.title)
-        fill(results, manifold, found, config, "figure 19", "The first eigenvector of the Jacobian spans")
-        return results
+    def manifold(self, config: ManifoldConfig) -> Manifold:
+        """See `ManifoldStudy.manifold`."""
+        return ray(config.size)

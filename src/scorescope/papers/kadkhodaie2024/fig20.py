@@ -6,17 +6,11 @@ keeps beyond the first two eigenvectors is its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import pydantic
 
-from scorescope.papers.kadkhodaie2024.fig5 import MANIFOLD_PRESETS
-from scorescope.papers.kadkhodaie2024.manifold_directions import fill
-from scorescope.papers.kadkhodaie2024.manifolds import ManifoldConfig, measure_manifold, sinusoids
-from scorescope.study.base import Study, study
-from scorescope.study.results import Results
-from scorescope.study.workspace import Workspace
+from scorescope.papers.kadkhodaie2024.fig5 import ManifoldStudy
+from scorescope.papers.kadkhodaie2024.manifolds import Manifold, ManifoldConfig, sinusoids
+from scorescope.study.base import study
 
 
 class SinusoidConfig(ManifoldConfig):
@@ -32,20 +26,17 @@ class SinusoidConfig(ManifoldConfig):
 
 
 @study
-class Fig20(Study[SinusoidConfig]):
+class Fig20(ManifoldStudy):
     """A cone."""
 
     name = "kadkhodaie2024/fig20"
     title = "Eigenvectors and tangent space on sinusoids"
     question = "Does a network that only saw one frequency keep phase and amplitude alone?"
     paper = "Kadkhodaie et al. 2024, figure 20"
+    figure = "figure 20"
+    spanned = "The first two eigenvectors of the Jacobian span"
     Config = SinusoidConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MANIFOLD_PRESETS
 
-    def run(self, config: SinusoidConfig, workspace: Workspace) -> Results:
-        """See `Study.run`."""
-        manifold = sinusoids(config.size, (config.fx, config.fy))
-        found = measure_manifold(manifold, config, workspace)
-        results = Results(study=self.name, title=self.title)
-        fill(results, manifold, found, config, "figure 20", "The first two eigenvectors of the Jacobian span")
-        return results
+    def manifold(self, config: SinusoidConfig) -> Manifold:
+        """See `ManifoldStudy.manifold`."""
+        return sinusoids(config.size, (config.fx, config.fy))

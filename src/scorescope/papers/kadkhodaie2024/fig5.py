@@ -8,12 +8,13 @@ seen where it does harm. Its PSNR stays below the optimum ``MSE = 5σ²`` and it
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from scorescope.papers.kadkhodaie2024.class_networks import SHORT_RUN
 from scorescope.papers.kadkhodaie2024.manifold_directions import fill
-from scorescope.papers.kadkhodaie2024.manifolds import ManifoldConfig, disks, measure_manifold
+from scorescope.papers.kadkhodaie2024.manifolds import Manifold, ManifoldConfig, disks, measure_manifold
 from scorescope.study.base import Study, study
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
@@ -44,21 +45,43 @@ MANIFOLD_PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+class ManifoldStudy(Study[ManifoldConfig]):
+    """One manifold.
+
+    Attributes:
+        figure: of the paper.
+        spanned: the beginning of the paper's sentence on the tangent space.
+    """
+
+    figure: ClassVar[str]
+    spanned: ClassVar[str]
+    Config: ClassVar[type[ManifoldConfig]] = ManifoldConfig
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MANIFOLD_PRESETS
+
+    @abstractmethod
+    def manifold(self, config: Any) -> Manifold:
+        """The manifold that the settings describe."""
+
+    def run(self, config: ManifoldConfig, workspace: Workspace) -> Results:
+        """See `Study.run`."""
+        manifold = self.manifold(config)
+        found = measure_manifold(manifold, config, workspace)
+        results = Results(study=self.name, title=self.title)
+        fill(results, manifold, found, config, self.figure, self.spanned)
+        return results
+
+
 @study
-class Fig5(Study[ManifoldConfig]):
+class Fig5(ManifoldStudy):
     """Disks."""
 
     name = "kadkhodaie2024/fig5"
     title = "Eigenvectors and tangent space on disks"
     question = "Does a network find the five directions in which disks can change, and only those?"
     paper = "Kadkhodaie et al. 2024, figure 5"
-    Config = ManifoldConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MANIFOLD_PRESETS
+    figure = "figure 5"
+    spanned = "The first five eigenvectors of the Jacobian span"
 
-    def run(self, config: ManifoldConfig, workspace: Workspace) -> Results:
-        """See `Study.run`."""
-        manifold = disks(config.size)
-        found = measure_manifold(manifold, config, workspace)
-        results = Results(study=self.name, title=self.title)
-        fill(results, manifold, found, config, "figure 5", "The first five eigenvectors of the Jacobian span")
-        return results
+    def manifold(self, config: ManifoldConfig) -> Manifold:
+        """See `ManifoldStudy.manifold`."""
+        return disks(config.size)

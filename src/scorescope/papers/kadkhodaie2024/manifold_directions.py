@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scorescope.papers.kadkhodaie2024.manifolds import Manifold, ManifoldConfig, MeasuredManifold, sigma_of
+from scorescope.papers.kadkhodaie2024.manifolds import Manifold, ManifoldConfig, MeasuredManifold
+from scorescope.papers.kadkhodaie2024.psnr_levels import sigma_of
 from scorescope.probes.intervals import mean_over_images
 from scorescope.study import charts, palette, pictures
 from scorescope.study.claims import Claim, Rule

@@ -28,6 +28,7 @@ from scorescope.denoisers import NetworkDenoiser
 from scorescope.noise import add_noise
 from scorescope.papers.kadkhodaie2024.bases import Basis, as_pictures, basis_at
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
+from scorescope.papers.kadkhodaie2024.psnr_levels import FittedLevels, sigma_of
 from scorescope.probes.errors import denoising_psnr
 from scorescope.probes.harmonicity import random_rotation, strongest_wave
 from scorescope.probes.slopes import Slope, fit_slope
@@ -111,17 +112,14 @@ def sinusoids(size: int, frequency: tuple[float, float] = (2.0, 3.0)) -> Manifol
     )
 
 
-class ManifoldConfig(pydantic.BaseModel):
-    """Settings of the manifold studies.
+class ManifoldConfig(FittedLevels):
+    """Settings of the manifold studies; see `FittedLevels` as well.
 
     Attributes:
         size: side in pixels.
         images: training images.
         network: what is trained.
         test_images: images that PSNRs are averaged over.
-        levels: noise levels, at equal steps of input PSNR over `psnr_range`.
-        psnr_range: lowest and highest input PSNR that is measured, dB.
-        fit_range: lowest and highest input PSNR that the slope is fitted over, dB.
         tangent_psnr: input PSNRs at which Jacobians are decomposed, increasing, dB.
         tangent_images: images at which they are.
         most: how many leading eigenvectors are asked for the tangent space, at most.
@@ -130,13 +128,10 @@ class ManifoldConfig(pydantic.BaseModel):
         seed: of images, noise and resampling.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
     size: int = pydantic.Field(32, ge=8)
     images: int = pydantic.Field(10_000, ge=1)
     network: NetworkSettings = NetworkSettings()
     test_images: int = pydantic.Field(200, ge=2)
-    levels: int = pydantic.Field(13, ge=3)
     psnr_range: tuple[float, float] = (5.0, 45.0)
     fit_range: tuple[float, float] = (15.0, 40.0)
     tangent_psnr: tuple[float, ...] = pydantic.Field((10.0, 20.0, 30.0), min_length=1)
@@ -148,24 +143,11 @@ class ManifoldConfig(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _fitting(self) -> Self:
-        low, high = self.psnr_range
-        if not low < high or not low <= self.fit_range[0] < self.fit_range[1] <= high:
-            raise ValueError(f"fit_range must lie within psnr_range: found {self.fit_range} and {self.psnr_range}")
-        inside = int(((self.input_psnr >= self.fit_range[0]) & (self.input_psnr <= self.fit_range[1])).sum())
-        if inside < 3:
-            raise ValueError(
-                f"a slope needs 3 levels within fit_range, {inside} of the {self.levels} are: raise levels"
-            )
         if list(self.tangent_psnr) != sorted(set(self.tangent_psnr)):
             raise ValueError(f"tangent_psnr must increase: found {self.tangent_psnr}")
         if max(self.most, self.followers + 8, *self.shown) > self.size**2:
             raise ValueError(f"images of {self.size} pixels have {self.size**2} eigenvectors; ask for fewer")
         return self
-
-    @property
-    def input_psnr(self) -> Floats:
-        """The levels as input PSNR, increasing, dB (S,)."""
-        return np.linspace(*self.psnr_range, self.levels)
 
     @property
     def too_small(self) -> str:
@@ -246,19 +228,13 @@ class MeasuredManifold:
         return np.asarray(self.pixels * 10 ** ((input_psnr[:, None] - self.psnr) / 10), dtype=np.float64)
 
 
-def sigma_of(input_psnr: float) -> float:
-    """The noise level of an input PSNR."""
-    return float(2 * 10 ** (-input_psnr / 20))
-
-
 def measure_manifold(manifold: Manifold, config: ManifoldConfig, workspace: Workspace) -> MeasuredManifold:
     """Train a network on images of a manifold and measure it."""
     images = manifold.training_images(config.images, config.seed)
     network = trained_on({manifold.name: images}, config.network, workspace)[manifold.name]
     points = manifold.test_points(config.test_images, config.seed)
     clean = manifold.render(points).to(workspace.device)
-    sigmas = [sigma_of(value) for value in config.input_psnr]
-    curve = workspace.computed("psnr", lambda: denoising_psnr(network, clean, sigmas, config.seed))
+    curve = workspace.computed("psnr", lambda: denoising_psnr(network, clean, config.sigmas, config.seed))
     bases = workspace.computed("bases", lambda: _bases(manifold, network, points, config, workspace.device))
     slope = fit_slope(config.input_psnr, curve, *config.fit_range, torch.Generator().manual_seed(config.seed))
     return MeasuredManifold(psnr=curve, slope=slope, **bases)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.papers.kadkhodaie2024.bases import as_pictures, basis_at
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
+from scorescope.papers.kadkhodaie2024.psnr_levels import PsnrLevels
 from scorescope.probes.errors import forward_inputs, psnr, squared_error
 from scorescope.study.workspace import Workspace
 from scorescope.training import TrainingConfig
@@ -43,7 +44,7 @@ class ConnectedSettings(NetworkSettings):
     training: TrainingConfig = TrainingConfig(steps=6000, batch=64, learning_rate=1e-3)
 
 
-class PermutedConfig(pydantic.BaseModel):
+class PermutedConfig(PsnrLevels):
     """Settings of the study of permuted pixels.
 
     Attributes:
@@ -52,8 +53,6 @@ class PermutedConfig(pydantic.BaseModel):
         test_images: images that PSNRs are averaged over: the data's own test images, or else others of its images.
         convolutional: the network that knows which pixels are neighbours.
         connected: the network that does not, a control.
-        levels: noise levels, at equal steps of input PSNR over `psnr_range`.
-        psnr_range: lowest and highest input PSNR, dB.
         eigen_sigma: noise level at which Jacobians are decomposed.
         eigen_images: images that eigenvalues are averaged over.
         shown: eigenvectors that are shown, counted from 1.
@@ -73,22 +72,6 @@ class PermutedConfig(pydantic.BaseModel):
     eigen_images: int = pydantic.Field(4, ge=1)
     shown: tuple[pydantic.PositiveInt, ...] = (1, 2, 3, 5, 9, 17)
     seed: int = pydantic.Field(0, ge=0)
-
-    @pydantic.model_validator(mode="after")
-    def _fitting(self) -> Self:
-        if not self.psnr_range[0] < self.psnr_range[1]:
-            raise ValueError(f"psnr_range must increase: found {self.psnr_range}")
-        return self
-
-    @property
-    def input_psnr(self) -> Floats:
-        """The levels as input PSNR, increasing, dB (S,)."""
-        return np.linspace(*self.psnr_range, self.levels)
-
-    @property
-    def sigmas(self) -> list[float]:
-        """The same levels as σ."""
-        return [float(2 * 10 ** (-value / 20)) for value in self.input_psnr]
 
 
 class Permutation:

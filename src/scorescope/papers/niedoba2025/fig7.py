@@ -31,7 +31,7 @@ from scorescope.papers.niedoba2025.compared import PAPER, PAPER_SETTINGS, TINY_S
 from scorescope.probes.intervals import mean_over_images
 from scorescope.study import charts
 from scorescope.study.base import Study, study
-from scorescope.study.claims import Rule
+from scorescope.study.claims import Claim, Rule
 from scorescope.study.deciding import decided, key_of, series_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
@@ -178,67 +178,51 @@ def add_tables(results: Results, found: Sequence[Against]) -> None:
 def add_claims(results: Results, found: Sequence[Against], few: str) -> None:
     """The paper's claims, each decided by the network and kind of inputs for which it holds least, and our own."""
     negligible = "the gap is negligible, or the denoiser was not compared"
-    results.claims.append(
-        decided(
+
+    def claim(
+        sentence: str, source: str, quantity: str, numbers: dict[str, float], rule: Rule, missing: str = negligible
+    ) -> Claim:
+        return decided(sentence, source, quantity, numbers, min, rule, few, missing)
+
+    results.claims += [
+        claim(
             "PSPC is closer to the networks than the optimal denoiser is, at every noise level.",
             SOURCE,
             "lowest explained deviation of PSPC-Square and PSPC-Flex over the levels at which they differ from the optimal one",
             _lowest(found, (SQUARE, FLEX), _over_optimal),
-            min,
             Rule(above=0.0),
-            few,
-            negligible,
-        )
-    )
-    results.claims.append(
-        decided(
+        ),
+        claim(
             "PSPC is closer to the networks than the smoothed closed form, at every noise level.",
             SOURCE,
             "lowest advantage in mean squared difference over all levels, as a share of the gap",
             _lowest(found, (SQUARE, FLEX), lambda one, name: _advantage(one, name, CLOSED_FORM, one.measurable)),
-            min,
             Rule(at_least=-TIE, because="a hundredth of the gap is a tie"),
-            few,
-            negligible,
-        )
-    )
-    results.claims.append(
-        decided(
+        ),
+        claim(
             "PSPC is closer to the networks than the Gaussian denoiser for σ in [0.3, 3].",
             SOURCE,
             "lowest advantage in mean squared difference over the levels in that range, as a share of the gap",
             _lowest(found, (SQUARE, FLEX), lambda one, name: _advantage(one, name, GAUSSIAN, _between(one))),
-            min,
             Rule(above=0.0),
-            few,
             "no level in that range, or the denoiser was not compared",
-        )
-    )
-    results.claims.append(
-        decided(
+        ),
+        claim(
             "PSPC-Flex is closer to the networks than PSPC-Square.",
             SOURCE,
             "explained deviation of PSPC-Flex over all levels together, minus that of PSPC-Square",
             _overall_advantage(found, FLEX, (SQUARE,)),
-            min,
             Rule(above=0.0),
-            few,
-            negligible,
-        )
-    )
-    results.claims.append(
-        decided(
+        ),
+        claim(
             "The mixture that best denoises unseen images is closer to the networks than PSPC-Flex, PCA locality and the"
             " Gaussian.",
             "this project",
             "explained deviation of stacked over all levels together, minus that of the best of the three",
             _overall_advantage(found, STACKED, (FLEX, PCA, GAUSSIAN)),
-            min,
             Rule(above=0.0),
-            few,
-            negligible,
-        )
-    )
+        ),
+    ]
 
 
 def _training_free(one: Against, found: Sequence[Against]) -> list[str]:
