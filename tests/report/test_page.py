@@ -13,7 +13,7 @@ from tests.report.demonstration import demonstration
 
 from scorescope.foundation import UserError
 from scorescope.report import html, render, write_report
-from scorescope.report.page import duration, flattened, slug, tied
+from scorescope.report.page import duration, flattened, grouped, slug, tied
 from scorescope.report.tables import columns_of, text_of
 from scorescope.study import Results, charts, pictures
 from scorescope.study.glances import small_chart
@@ -292,3 +292,10 @@ def test_a_foreign_small_drawing_is_left_out(told, tmp_path):
     record["glances"][0]["drawing"] = '<svg class="house-chart"><script>alert(1)</script></svg>'
     (tmp_path / "results.json").write_text(json.dumps(record))
     assert "alert" not in html(Results.load(tmp_path))
+
+
+def test_many_times_are_summed_by_what_they_are_of():
+    few = {"psnr/a": 1.0, "psnr/b": 2.0}
+    assert grouped(few) == few
+    many = {f"train 0123456789ab/{name} 0123456789ab/0": 0.5 for name in range(30)} | {"psnr": 2.0}
+    assert grouped(many) == {"train": 15.0, "psnr": 2.0}

@@ -27,6 +27,7 @@ from scorescope.study.results import Exhibit, Results
 
 REPORT_FILE = "report.html"
 NO_BREAK = "\u00a0"
+MOST_TIMES = 24
 TALL = 5
 """Rows of pictures from which a sheet is so tall that something can stand beside it."""
 MARKS = {
@@ -89,7 +90,7 @@ def html(results: Results, progress: Progress | None = None, command: str = "") 
         sections=[_section(results, name, exhibits) for name, exhibits in sections.items()],
         glances=[(glance, _small(glance)) for glance in results.glances],
         tally=_tally(results),
-        timings=[(name, duration(seconds)) for name, seconds in _with_total(results.timings).items()],
+        timings=[(name, duration(seconds)) for name, seconds in _with_total(grouped(results.timings)).items()],
         tables=[(table, columns_of(table)) for table in results.tables.values() if table.section not in sections],
         settings=flattened(results.config),
         marks=MARKS,
@@ -156,6 +157,17 @@ def _tally(results: Results) -> str:
         NOT_TESTED: NOT_TESTED,
     }
     return ", ".join(f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict])
+
+
+def grouped(timings: Mapping[str, float]) -> dict[str, float]:
+    """Times as they are, or, where they are many, summed by the first part of their names, without its key."""
+    if len(timings) <= MOST_TIMES:
+        return dict(timings)
+    sums: dict[str, float] = {}
+    for name, seconds in timings.items():
+        part = re.sub(r" [0-9a-f]{12}$", "", name.split("/")[0])
+        sums[part] = sums.get(part, 0.0) + seconds
+    return sums
 
 
 def _with_total(timings: Mapping[str, float]) -> dict[str, float]:
