@@ -10,14 +10,16 @@ rounds differences of distances away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from scorescope.foundation import UserError
+from scorescope.posterior.device import attention
 from scorescope.posterior.device.centred import centre_means
 from scorescope.posterior.device.local import LocalPasses
+from scorescope.posterior.device.parts import Parts, is_binary
 from scorescope.posterior.device.reductions import merge_sums
 from scorescope.posterior.device.regions import MaskMatrix
 from scorescope.posterior.device.store import DeviceStore
@@ -55,6 +57,10 @@ class DeviceCompositePosterior:
         """
         for each in set(masks):
             _check_cover(each)
+        if attention.runs_on(noisy.device):
+            channels = self.store.images.image_shape[0]
+            parts = {each: Parts.of_masks(each, channels) for each in set(masks)}
+            return from_levels(_attended(self.store, noisy, sigma, masks, parts, attention.composite))
         pieces = []
         for first in range(0, len(noisy), MOST_ROWS):
             rows = slice(first, first + MOST_ROWS)
@@ -88,12 +94,35 @@ class DeviceEntryPosterior:
         Returns:
             Images in [-1, 1], float64 (B, d).
         """
+        if attention.runs_on(noisy.device):
+            parts = {each: Parts.of_entries(each) for each in set(masks) if is_binary(each)}
+            batch = len(noisy) // len(set(masks))
+            if len(parts) == len(set(masks)) and all(
+                attention.worth_it(each, batch, noisy.shape[1]) for each in parts.values()
+            ):
+                return from_levels(_attended(self.store, noisy, sigma, masks, parts, attention.entries))
         flat = noisy[:, None, None]  # one channel and one row: every pixel-channel is a place of its own
         pieces = []
         for first in range(0, len(noisy), MOST_ROWS):
             rows = slice(first, first + MOST_ROWS)
             pieces.append(from_levels(centre_means(self.store, flat[rows], sigma[rows], list(masks[rows])))[:, 0, 0])
         return torch.cat(pieces)
+
+
+def _attended(
+    store: DeviceStore,
+    noisy: Tensor,
+    sigma: Tensor,
+    masks: Sequence[MaskMatrix],
+    parts: dict[MaskMatrix, Parts],
+    together: Callable[[DeviceStore, Tensor, Tensor, Parts], Tensor],
+) -> Tensor:
+    """Posterior means in grey levels (B, d), noisy images with the same masks together."""
+    means = torch.empty_like(noisy)
+    for each, those in parts.items():
+        rows = [row for row, own in enumerate(masks) if own is each]
+        means[rows] = together(store, noisy[rows], sigma[rows], those)
+    return means
 
 
 def _check_cover(masks: MaskMatrix) -> None:

@@ -21,15 +21,18 @@ class RunningMeans:
         shape: of the questions.
         values: how many values are averaged for each.
         device: where.
+        dtype: of the logits.
 
     Attributes:
-        largest: m, float32, of that shape.
+        largest: m, of that type and shape.
         total: Z, float64, of that shape.
         values: v, float64 (values, *shape).
     """
 
-    def __init__(self, shape: tuple[int, ...], values: int, device: torch.device) -> None:
-        self.largest = torch.full(shape, -math.inf, dtype=torch.float32, device=device)
+    def __init__(
+        self, shape: tuple[int, ...], values: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.largest = torch.full(shape, -math.inf, dtype=dtype, device=device)
         self.total = torch.zeros(shape, dtype=torch.float64, device=device)
         self.values = torch.zeros((values, *shape), dtype=torch.float64, device=device)
 

@@ -2,6 +2,7 @@
 
 All windows of a noisy image against a chunk of training images are a few operations on whole arrays: squared differences,
 a box filter, exponentials, and a box filter back. Noisy images with the same window go together where training sets are small.
+Where the device has matrix units and Triton, means are computed as attention instead (`attention`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import math
 import torch
 from torch import Tensor
 
+from scorescope.posterior.device import attention
 from scorescope.posterior.device.centred import centre_means
 from scorescope.posterior.device.local import NEGLIGIBLE, Group, LocalPasses
+from scorescope.posterior.device.parts import Parts
 from scorescope.posterior.device.reductions import gather, merge_sums
 from scorescope.posterior.device.regions import Windows
 from scorescope.posterior.device.store import DeviceStore
@@ -49,11 +52,25 @@ class DeviceWindowPosterior:
         means = torch.empty_like(noisy)
         for spread in (True, False):
             rows = torch.tensor([row for row, window in enumerate(windows) if window.spread == spread]).to(noisy.device)
+            if attention.runs_on(noisy.device):
+                self._attend(noisy, sigma, windows, rows, means)
+                continue
             for some in torch.split(rows, MOST_ROWS) if len(rows) else ():
                 regions = self._regions([windows[row] for row in some.tolist()])
                 mean = self._composites if spread else self._centres
                 means[some] = mean(noisy[some], sigma[some], regions)
         return from_levels(means)
+
+    def _attend(self, noisy: Tensor, sigma: Tensor, windows: list[Window], rows: Tensor, means: Tensor) -> None:
+        """Write the means of these rows, in grey levels, those with the same window together."""
+        channels, height, width = self.store.images.image_shape
+        alike: dict[Window, list[int]] = {}
+        for row in rows.tolist():
+            alike.setdefault(windows[row], []).append(row)
+        for window, some in alike.items():
+            parts = Parts.of_windows(Windows(window, height, width), channels, noisy.device)
+            together = attention.composite if window.spread else attention.entries
+            means[some] = together(self.store, noisy[some], sigma[some], parts)
 
     def describe(self, noisy: Tensor, sigma: Tensor, windows: list[Window], top: int) -> list[WindowDescription]:
         """Name the likeliest training images of every window, and how many share the weight; arguments as in `mean`."""

@@ -1,0 +1,124 @@
+"""Windows and masks as attention, under Triton's interpreter or on a device, against their definitions in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.conftest import relative_error
+from tests.posterior import oracles
+from tests.posterior.device.cases import SIGMAS, between, clean, engine, image_of, question, random_set
+
+from scorescope.posterior.device import attention
+from scorescope.posterior.device.regions import MaskMatrix
+from scorescope.posterior.windows import Window
+
+pytest.importorskip("triton")
+
+# Two chunks and a bit, streamed; everything resident.
+STREAMED = {"resident_bytes": 0, "work_bytes": 1}
+
+
+@pytest.fixture(autouse=True)
+def _small_programs(monkeypatch):
+    """Tiles so small that tests have several of each, on the processor too."""
+    for name, value in {"_ROWS": 16, "_IMAGES": 32, "_TERMS": 32, "_MOST_KEPT": 64, "_PROGRAMS": 60}.items():
+        monkeypatch.setattr(attention, name, value)
+    monkeypatch.setattr(attention, "runs_on", lambda place: True)
+
+
+def local_score(noisy, known, sigma, side):
+    half, result = side // 2, np.empty_like(noisy)
+    for row in range(noisy.shape[1]):
+        for column in range(noisy.shape[2]):
+            part = slice(max(0, row - half), row + half + 1), slice(max(0, column - half), column + half + 1)
+            weights = oracles.posterior_weights(noisy[:, *part], known[:, :, *part], sigma)
+            result[:, row, column] = weights @ known[:, :, row, column]
+    return result
+
+
+def compare(found, expected, images):
+    """Of every noisy image by itself, so that a small error at one sigma is not hidden by others."""
+    for own, true in zip(image_of(found, images), expected, strict=True):
+        assert relative_error(own, true) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "side", "budget"),
+    [
+        ((3, 6, 7), 100, 3, {}),  # several splits, windows of 27 values
+        ((3, 6, 7), 100, 5, STREAMED),  # 75 values: three tiles of them
+        ((1, 5, 9), 33, 5, {}),  # one channel, as tall as the image
+        ((3, 4, 6), 1, 2, {}),  # one image
+    ],
+)
+def test_composites_of_windows_match_the_definition(shape, count, side, budget, device):
+    images = random_set(0, count, shape)
+    noisy, known = between(images, SIGMAS), clean(images)
+    window = Window.inside(side, *shape[1:])
+    mean = engine(images, device, budget).windows.mean(*question(noisy, SIGMAS, device), [window] * len(SIGMAS))
+    compare(mean, [oracles.square_patches(y, known, s, side) for y, s in zip(noisy, SIGMAS, strict=True)], images)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_centres_and_mixed_windows_match_the_definition(flips, device):
+    images = random_set(1, 70, (3, 5, 6), flips)
+    noisy, known = between(images, SIGMAS), clean(images)
+    windows = [Window.around(side, 5, 6) for side in (3, 3, 3, 15)] + [Window.inside(2, 5, 6)] * 2
+    mean = engine(images, device, STREAMED if flips else None).windows.mean(*question(noisy, SIGMAS, device), windows)
+    expected = [local_score(noisy[k], known, SIGMAS[k], side) for k, side in enumerate((3, 3, 3, 15))]
+    compare(mean, [*expected, *(oracles.square_patches(noisy[k], known, SIGMAS[k], 2) for k in (4, 5))], images)
+
+
+def test_masks_match_the_definition(device):
+    images = random_set(2, 60, (3, 4, 5))
+    sigmas = (0.3, 0.3, 80.0)
+    noisy, known, rng = between(images, sigmas), clean(images), np.random.default_rng(3)
+    members = rng.random((2, 6, 4, 5)) < 0.4
+    members[:, 0] = True
+    one, other = (MaskMatrix.of(each[:, None], device) for each in members)
+    mean = engine(images, device).composites.mean(*question(noisy, sigmas, device), [one, other, one])
+    expected = []
+    for y, sigma, masks in zip(noisy, sigmas, members[[0, 1, 0]], strict=True):
+        total = np.zeros_like(y)
+        for mask in masks:
+            total[:, mask] += oracles.optimal(y[:, mask], known[:, :, mask], sigma)
+        expected.append(total / masks.sum(0))
+    compare(mean, expected, images)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_entries_match_the_definition(binary, device, monkeypatch):
+    monkeypatch.setattr(attention, "worth_it", lambda *_: True)
+    images = random_set(4, 40, (2, 3, 4))
+    sigmas = (0.3, 5.0)
+    noisy, known, rng = between(images, sigmas), clean(images), np.random.default_rng(5)
+    weights = (rng.random((24, 24)) < 0.2).astype(np.float32) * (1 if binary else 0.5)
+    weights[3] = 0  # nothing to go by: the mean of all images
+    masks = MaskMatrix.of(weights.reshape(24, 2, 3, 4), device)
+    mean = engine(images, device).entries.mean(*question(noisy, sigmas, device), [masks] * 2)
+    expected = []
+    for y, sigma in zip(noisy.reshape(2, -1), sigmas, strict=True):
+        logits = -((y - known.reshape(40, -1)) ** 2) @ weights.T.astype(np.float64) / (2 * sigma**2)
+        expected.append((oracles.softmax(logits.T) * known.reshape(40, -1).T).sum(1).reshape(2, 3, 4))
+    compare(mean, expected, images)
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(2, 40), sigma=st.sampled_from([0.05, 0.7, 20.0]))
+def test_order_and_chunks_change_nothing(seed, count, sigma):
+    device = torch.device("cpu")
+    images = random_set(seed, count, (1, 4, 5))
+    order = np.random.default_rng(seed).permutation(count)
+    asked, windows = question(between(images, [sigma], seed), [sigma], device), [Window.inside(3, 4, 5)]
+    whole = engine(images, device).windows.mean(*asked, windows)
+    turned = engine(images.subset(order), device, STREAMED).windows.mean(*asked, windows)
+    np.testing.assert_allclose(turned, whole, atol=1e-5)
+
+
+def test_matrices_are_multiplied_where_masks_are_dense():
+    sparse, dense = (MaskMatrix.of(torch.ones(8, 1, 8, 16) * share, "cpu") for share in (0, 1))
+    few, many = attention.Parts.of_entries(sparse), attention.Parts.of_entries(dense)
+    assert attention.worth_it(few, 1, 3072)
+    assert not attention.worth_it(many, 1, 128)
+    assert attention.worth_it(many, 16, 3072)
