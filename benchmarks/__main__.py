@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import device, harness, jacobian, memory, posterior, sensitivity, sharding, training, variance
+from benchmarks import (
+    device,
+    harness,
+    jacobian,
+    kernels,
+    memory,
+    older,
+    posterior,
+    sensitivity,
+    sharding,
+    training,
+    variance,
+)
 
 # Suites of rows that are timed in this process, and suites that start processes or write tables of their own.
 ROWS = {
@@ -14,7 +26,13 @@ ROWS = {
     "variance": variance.rows,
     "training": training.rows,
 }
-OWN = {"memory": memory.keep, "sharding": sharding.keep, "device": device.keep}
+OWN = {
+    "older": older.keep,
+    "memory": memory.keep,
+    "sharding": sharding.keep,
+    "device": device.keep,
+    "kernels": kernels.keep,
+}
 
 
 def main() -> None:
@@ -31,7 +49,9 @@ def main() -> None:
         if name in chosen:
             found = list(rows(machine))
             print(harness.table(name, found), flush=True)
-            harness.save(name, machine, {name: found})
+            notes = posterior.notes() if name == "posterior" else []
+            print("\n".join(notes), flush=True)
+            harness.save(name, machine, {name: found}, notes)
     for name, keep in OWN.items():
         if name in chosen:
             print(keep(), flush=True)

@@ -112,7 +112,7 @@ def _question(images: ImageSet, batch: int, sigma: float, device: torch.device) 
 
 
 def _seconds(task: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of a task, the device's work included."""
+    """Least seconds of a task, the device's work included."""
 
     def finished() -> None:
         task()

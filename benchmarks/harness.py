@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from scorescope.study.environment import environment
@@ -23,7 +22,7 @@ class Row:
 
     Attributes:
         case: what was measured.
-        seconds: how long it took, the median of the runs.
+        seconds: how long it took, the least of the runs.
         reference: seconds of the plain reference, if there is one.
         limit: seconds that the machine's own limit would allow, if there is one.
         wanted: what was asked for, in words.
@@ -49,7 +48,7 @@ class Row:
 
 
 def timed(task: Callable[[], object], *, runs: int = 3, warm_up: bool = True) -> float:
-    """Median seconds of a few runs, after one that is not counted."""
+    """Least seconds of a few runs, after one that is not counted: what other programs add is left out."""
     if warm_up:
         task()
     seconds = []
@@ -57,7 +56,14 @@ def timed(task: Callable[[], object], *, runs: int = 3, warm_up: bool = True) ->
         start = time.perf_counter()
         task()
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+    return min(seconds)
+
+
+def raced(task: Callable[[], object], reference: Callable[[], object], *, runs: int = 5) -> tuple[float, float]:
+    """Least seconds of two tasks that take turns, so that what disturbs one disturbs the other."""
+    task(), reference()
+    turns = [(timed(task, runs=1, warm_up=False), timed(reference, runs=1, warm_up=False)) for _ in range(runs)]
+    return min(own for own, _ in turns), min(other for _, other in turns)
 
 
 @dataclass(frozen=True)
@@ -97,19 +103,21 @@ def table(title: str, rows: Iterable[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save(name: str, machine: Machine, tables: dict[str, list[Row]]) -> None:
-    """Write results/NAME.json and results/NAME.md."""
+def save(name: str, machine: Machine, tables: dict[str, list[Row]], notes: Iterable[str] = ()) -> None:
+    """Write results/NAME.json and results/NAME.md, the notes, one a line, above the tables."""
     RESULTS.mkdir(exist_ok=True)
     where = environment()
     rows = {
         title: [asdict(row) | {"times_faster": row.times_faster, "share_of_limit": row.share_of_limit} for row in found]
         for title, found in tables.items()
     }
-    content = {"environment": where, "machine": asdict(machine), "tables": rows}
+    notes = list(notes)
+    content = {"environment": where, "machine": asdict(machine), "notes": notes, "tables": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     head = f"# {name}\n\n{where['processor']}, {where['threads used by torch']} threads, torch {where['torch']}, "
     head += f"{platform.system()}; float32 matrix products at {machine.flops / 1e9:.0f} Gflop/s, "
     head += f"memory read at {machine.bytes_read / 1e9:.1f} GB/s.\n\n"
+    head += "".join(f"- {note}\n" for note in notes) + ("\n" if notes else "")
     (RESULTS / f"{name}.md").write_text(head + "\n".join(table(*item) for item in tables.items()), encoding="utf-8")
 
 
