@@ -42,6 +42,7 @@ ASSETS = Path(__file__).resolve().parent
 RUNS = ASSETS.parent / "runs" / "assets"
 DATA = "fashion-mnist"
 COMMON = f"--data {DATA} --set training.ema_decay=0.999 --set observe_every=500 --set observe_sigmas=0.1,0.5,1"
+WHOLE_HALF = "--size 30000"
 UNET = '--arch unet --set \'arguments={"width":24,"blocks":2}\' --batch 32 --learning-rate 0.002'
 RECIPES = {
     # The pairs of the demo, on fewer images: as many steps as it takes until more change little.
@@ -49,7 +50,7 @@ RECIPES = {
     "unet-100": f"{UNET} --size 100 --steps 2000",
     "unet-1000": f"{UNET} --size 1000 --steps 3000",
     "unet-10000": f"{UNET} --size 10000 --steps 6000",
-    "unet": f"{UNET} --size 30000 --steps 10000",
+    "unet": f"{UNET} --steps 10000",
     "bf-cnn": '--arch bf-cnn --set \'arguments={"width":32,"layers":12}\' --steps 5000 --batch 16 --learning-rate 0.002',
     "ddpm++": "--arch ddpm++ --steps 6000 --batch 16 --learning-rate 0.002",
     "ddpm++-no-attention": "--arch ddpm++-no-attention --steps 6000 --batch 16 --learning-rate 0.002",
@@ -72,7 +73,8 @@ SAMPLES, COLUMNS = 64, 16
 def command(name: str) -> list[str]:
     """The words of the command line that trains a network, its run folder left out."""
     recipe, split = name.rsplit("-", 1)
-    return ["scorescope", "train", *shlex.split(f"{COMMON} {RECIPES[recipe]} {SPLITS[split]}")]
+    size = "" if "--size" in RECIPES[recipe] else WHOLE_HALF
+    return ["scorescope", "train", *shlex.split(f"{COMMON} {size} {RECIPES[recipe]} {SPLITS[split]}")]
 
 
 def train(name: str) -> None:
