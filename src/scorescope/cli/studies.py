@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scorescope.cli.options import AboutNetwork, Data, HeldOut, Model, Out, Running
+from scorescope.foundation import UserError
 from scorescope.foundation.progress import showing_progress
 
 
@@ -52,6 +53,8 @@ def explain(
     choice = ModelChoice.of(model, about.arch, about.arch_arg, about.class_label, about.weights)
     folder = out or Path("runs") / f"explain-{model.name}"
     chosen = [name.strip() for name in (lens or "").split(",") if name.strip()]
+    if lens is not None and not chosen:
+        raise UserError("--lens names no lens: leave it out for all, or see scorescope list lenses")
     with showing_progress():
         done = runs.explain(
             choice, data, held_out=held_out, others=other or [], lenses=chosen, out=folder, **run.said()

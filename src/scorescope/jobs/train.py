@@ -72,7 +72,7 @@ class TrainConfig(pydantic.BaseModel):
     tracker: str | None = None
     observe_every: int = pydantic.Field(200, ge=1)
     observe_images: int = pydantic.Field(64, ge=1)
-    observe_sigmas: tuple[pydantic.PositiveFloat, ...] = (0.1, 0.5)
+    observe_sigmas: tuple[pydantic.PositiveFloat, ...] = pydantic.Field((0.1, 0.5), min_length=1)
     samples: int = pydantic.Field(32, ge=1)
     sample_times: int = pydantic.Field(5, ge=1)
 

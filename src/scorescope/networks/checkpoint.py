@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scorescope.foundation import UserError, new_folder
-from scorescope.foundation.files import write_json
+from scorescope.foundation.files import is_out_of_memory, write_json
 from scorescope.foundation.randomness import seeded
 from scorescope.networks.preconditioning import preconditioning_from
 from scorescope.networks.readers.rebuilding import rebuild
@@ -66,7 +66,9 @@ def build_network(config: NetworkConfig, seed: int = 0) -> nn.Module:
     with seeded(seed):
         try:
             return entry.build(**config.arguments)
-        except TypeError as error:
+        except (TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
+            if is_out_of_memory(error):
+                raise
             raise UserError(
                 f"network {config.architecture!r} cannot be built from {config.arguments}: {error}"
             ) from error

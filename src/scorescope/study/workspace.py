@@ -30,7 +30,7 @@ import pydantic
 from scorescope.data import cache_folder
 from scorescope.foundation import UserError, new_folder
 from scorescope.foundation.devices import available_device
-from scorescope.foundation.files import write_text
+from scorescope.foundation.files import is_out_of_memory, write_text
 from scorescope.foundation.processes import by_first, from_all, process_count
 from scorescope.study.progress import Progress
 from scorescope.study.storage import (
@@ -243,8 +243,9 @@ def _owned(folder: Path, record: dict[str, Any]) -> Iterator[None]:
             else:
                 write_strict_json(folder / CONFIG_FILE, record)
             yield
-        except UserError:
-            if made and not (folder / "cells").exists():
+        except Exception as error:
+            refused = isinstance(error, UserError) or is_out_of_memory(error)
+            if refused and made and not (folder / "cells").exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):  # another run has moved in beside this one
                     for parent in made[1:]:
