@@ -8,6 +8,7 @@ from typing import Any
 from scorescope.app.choices import ModelChoice
 from scorescope.app.opening import check_shape
 from scorescope.data import load_images
+from scorescope.denoisers.opened import denoiser_of
 from scorescope.networks import OpenedNetwork, classes_of, open_checkpoint
 from scorescope.probes.opening_check import OpeningCheck, check_opening
 from scorescope.study.workspace import available_device
@@ -19,11 +20,13 @@ ANY_SIDES = (64, 64)
 def check(choice: ModelChoice, data: str, seed: int, device: str) -> tuple[OpenedNetwork, OpeningCheck]:
     """Denoise a few images of a data set with a checkpoint, in the way it was opened and in all others that are plausible.
 
-    Raises UserError if it cannot be opened or takes other images.
+    Raises UserError if it cannot be opened, takes other images, or does not know the class.
     """
     images = load_images(data).train
     opened = open_checkpoint(choice.path, choice.architecture, choice.arguments, sides=images.image_shape[1:])
     check_shape(choice.path, opened.config.image_shape, images)
+    if choice.class_label is not None:
+        denoiser_of(opened, choice.path.name, choice.class_label)  # refuses a class that the network does not know
 
     def again(more: Mapping[str, Any]) -> OpenedNetwork:
         arguments = {**choice.arguments, **more}
