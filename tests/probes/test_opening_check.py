@@ -177,3 +177,37 @@ def test_a_class_is_asked_for_where_the_network_needs_one(tmp_path):
     asked.clear()
     check_opening(opened, images, again, class_label=2)
     assert set(asked[0]) == {2}
+
+
+def test_ways_that_cannot_be_are_left_out(tmp_path, digits):
+    """A network that looks its time up in a table takes no times outside of it, and none of them ends the check."""
+    with seeded(1):
+        network = DDPMUNet(1, 1, 32, [32], 1, steps=10)
+    state = network.state_dict()
+    theirs = {
+        "temb.table": "time_embedding.timembedding.0",
+        "temb.dense.0": "time_embedding.timembedding.1",
+        "temb.dense.1": "time_embedding.timembedding.3",
+        "conv_in": "head",
+        "norm_out": "tail.0",
+        "conv_out": "tail.2",
+        "mid.block_1": "middleblocks.0",
+        "mid.block_2": "middleblocks.1",
+        "mid.attn_1": "middleblocks.0.attn",
+        "down.0.block.0": "downblocks.0",
+        "up.0.block.0": "upblocks.0",
+        "up.0.block.1": "upblocks.1",
+    }
+    parts = {"norm1": "block1.0", "conv1": "block1.2", "temb_proj": "temb_proj.1", "norm2": "block2.0", "conv2": "block2.3",
+             "nin_shortcut": "shortcut", "norm": "group_norm", "q": "proj_q", "k": "proj_k", "v": "proj_v",
+             "proj_out": "proj"}  # fmt: skip
+    renamed = {}
+    for name, value in state.items():
+        home = next(ours for ours in theirs if name.startswith(f"{ours}."))
+        part, _, kind = name.removeprefix(f"{home}.").rpartition(".")
+        renamed[".".join([theirs[home], *([parts[part]] if part else []), kind])] = value
+    torch.save({"net_model": renamed}, tmp_path / "ckpt.pt")
+    opened, again = opening(tmp_path / "ckpt.pt")
+    assert opened.format == "pytorch-ddpm"
+    found = check_opening(opened, digits, again, always=True)
+    assert {"flow", "edm", "v"} <= {trial.arguments.get("prediction") for trial in found.trials}

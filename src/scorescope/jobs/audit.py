@@ -36,6 +36,7 @@ from scorescope.lenses.subject import mean_intensity
 from scorescope.networks import NetworkConfig, open_checkpoint
 from scorescope.probes.audit.search import Directions
 from scorescope.probes.features_opening import open_features
+from scorescope.probes.opening_check import open_checked
 from scorescope.study.base import Study, study
 from scorescope.study.provenance import own_training_images
 from scorescope.study.results import Results
@@ -227,10 +228,11 @@ def _sets(
 
 
 def _open(path: str, config: AuditConfig, workspace: Workspace) -> _Opened:
-    sides = None
     if parse_builtin(config.data) is not None or is_store(Path(config.data).expanduser()):
-        sides = load_images(config.data).train.image_shape[1:]
-    opened = open_checkpoint(path, config.architecture, config.arguments, sides=sides)
+        images = load_images(config.data).train
+        opened = open_checked(path, config.architecture, config.arguments, images, workspace.device, config.class_label)
+    else:
+        opened = open_checkpoint(path, config.architecture, config.arguments)
     label = Path(path).stem if Path(path).is_file() else Path(path).name
     network = denoiser_of(opened, label, config.class_label).to(workspace.device)
     record = opened.config.training

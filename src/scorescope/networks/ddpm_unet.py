@@ -118,7 +118,10 @@ class DDPMUNet(nn.Module):
     def _embedded(self, time: Tensor) -> Tensor:
         """(B,) -> (B, 4 model_channels)."""
         table = getattr(self.temb, "table", None)
-        told = sines_first(time, self.model_channels) if table is None else table(time.round().long())
+        if table is None:
+            told = sines_first(time, self.model_channels)
+        else:
+            told = table(time.round().long().clamp(0, len(table.weight) - 1))
         first, second = self.temb.dense
         embedded: Tensor = second(functional.silu(first(told)))
         return embedded

@@ -252,7 +252,7 @@ def _tried(
         if arguments and key not in tried:
             try:
                 tried[key] = Trial(arguments, gains(again(arguments)))
-            except UserError:  # a way that the file cannot be used in
+            except (UserError, RuntimeError, IndexError, ValueError):  # a way that the file cannot be used in
                 return None
         return tried.get(key) if arguments else own
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tests.conftest import relative_error
 from tests.networks.readers.files import SONG, archive, dumped, edm_pickle, song_network, state_dict, unet
 
+from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
 from scorescope.networks import (
     NetworkConfig,
@@ -384,6 +385,8 @@ def test_latents_are_said_to_be_latents(tmp_path):
     torch.save(state_dict(build("dit", DIT | {"in_channels": 4, "num_classes": 0})[0]), tmp_path / "dit.pt")
     opened = open_checkpoint(tmp_path / "dit.pt", arguments={"num_heads": 4})
     assert "4 channels: they are latents of an autoencoder" in opened.origin
+    with pytest.raises(UserError, match=r"dit\.pt does not denoise pixels"):
+        denoiser_of(opened, "dit.pt")
 
 
 @pytest.mark.parametrize(
