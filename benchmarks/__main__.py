@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import (
+    audit,
     device,
     harness,
     jacobian,
@@ -27,6 +28,7 @@ ROWS = {
     "training": training.rows,
 }
 OWN = {
+    "audit": audit.keep,
     "older": older.keep,
     "memory": memory.keep,
     "sharding": sharding.keep,

@@ -36,7 +36,13 @@ def sets_of(training: ImageSet, unseen: ImageSet | None, flips: bool = False, ca
 def audited(samples: np.ndarray, sets: AuditSets, settings: AuditSettings = SETTINGS, local: bool = False) -> Findings:
     images = ImageSet(samples, name="samples")
     directions = Directions()
-    found = nearness(searched(images, sets, directions, settings, ""), "pixels", sets, settings)
+    found = nearness(
+        searched(images, sets, directions, settings, ""),
+        "pixels",
+        sets.control is not None,
+        sets.training.flips,
+        settings,
+    )
     parts = None
     if local:
         assert regions_possible(sets)

@@ -54,12 +54,13 @@ def subject(digits):
 def test_a_network_that_memorizes_is_found_out(subject, tmp_path):
     with open_run(tmp_path / "run", "main/explain", {}) as workspace:
         measured = measure("by heart", subject, CONFIG, workspace)
-    evidence = measured.evidence
-    assert evidence.copied > 0.9
-    assert evidence.nearest == pytest.approx(1, abs=1e-3)
-    assert evidence.psnr_gap is not None
-    assert evidence.psnr_gap > 5
-    assert evidence.verdict() == "memorizes"
+    assert measured.copied > 0.9
+    assert measured.nearest == pytest.approx(1, abs=1e-3)
+    assert measured.psnr_gap is not None
+    assert measured.psnr_gap > 5
+    assert measured.evidence.gap is not None
+    assert measured.evidence.gap.low > 5
+    assert measured.ruling.state == "memorizes"
 
 
 def test_a_mechanism_that_is_the_optimal_denoiser_explains_nothing(subject):
@@ -126,7 +127,7 @@ def test_claims_follow_from_the_measurements(subject, tmp_path):
     transition_claims(results, [measured, measured])
     gap, agreement, nearest = results.claims
     assert gap.verdict == "fails"
-    assert gap.value == pytest.approx(measured.evidence.psnr_gap)
+    assert gap.value == pytest.approx(measured.psnr_gap)
     assert (agreement.value, agreement.verdict) == (0, "fails")
     assert (nearest.value, nearest.verdict) == (0, "fails")
 

@@ -11,7 +11,7 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers.base import Denoiser
 from scorescope.probes.attribution import deviation
 from scorescope.probes.errors import denoising_psnr, forward_inputs, input_psnr, reverse_inputs
-from scorescope.probes.memorization import Evidence, copied_share
+from scorescope.probes.memorization import copied_share
 from scorescope.probes.similarity import cosine_similarity, nearest
 
 
@@ -108,20 +108,3 @@ def test_copied_share_of_the_same_distribution_is_chance():
     draws = np.random.default_rng(0).normal(size=(2, 20_000))
     assert copied_share(draws[0], draws[1]) == pytest.approx(0.05, abs=0.01)
     assert copied_share(draws[0] + 10, draws[1]) == 1
-
-
-@pytest.mark.parametrize(
-    ("evidence", "verdict"),
-    [
-        (Evidence(gain=6, psnr_gap=15, copied=1.0, nearest=0.98, agreement=0.4), "memorizes"),
-        (Evidence(gain=6, psnr_gap=0.1, copied=0.02, nearest=0.7, agreement=0.9), "generalizes"),
-        (Evidence(gain=6, psnr_gap=0.1, copied=0.02, nearest=0.9, agreement=0.7), "in transition"),
-        (Evidence(gain=6, psnr_gap=0.8, copied=0.02, nearest=0.7, agreement=0.9), "in transition"),
-        (Evidence(gain=6, psnr_gap=15, copied=0.3, nearest=0.9, agreement=0.4), "in transition"),
-        (Evidence(gain=6, psnr_gap=None, copied=0.9, nearest=0.98, agreement=None), "memorizes"),
-        (Evidence(gain=-1, psnr_gap=0.1, copied=0.02, nearest=0.7, agreement=0.9), "undecided"),
-        (Evidence(gain=6, psnr_gap=None, copied=0.05, nearest=0.98, agreement=None), "generalizes"),
-    ],
-)
-def test_verdicts_follow_the_rule(evidence, verdict):
-    assert evidence.verdict() == verdict

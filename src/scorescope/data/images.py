@@ -136,6 +136,10 @@ class ImageSet:
         """The same images followed by their horizontal mirror images."""
         return ImageSet(self.pixels, self.labels, indices=self.indices, flips=True, name=self.name, check=self.check)
 
+    def without_flips(self) -> ImageSet:
+        """The same images without mirror images."""
+        return ImageSet(self.pixels, self.labels, indices=self.indices, name=self.name, check=self.check)
+
     def of_class(self, label: int) -> ImageSet:
         """The images of one class. Raises UserError if there are no labels or none of that class."""
         labels = self.own_labels()

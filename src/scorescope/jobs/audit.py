@@ -170,7 +170,7 @@ class Audit(Study[AuditConfig]):
             lambda: denoised(
                 model.network,
                 model.network.sigma_range,
-                _without_flips(sets.training),
+                sets.training.without_flips(),
                 None if sets.leave_one_out else sets.calibration,
                 settings,
             ),
@@ -205,7 +205,7 @@ def _measured(
             return searched(samples, sets, directions, settings, f"searching in {directions.name}")
 
         arrays = workspace.computed(f"{key}nearness {word.replace('/', '_')}", look)
-        spaces.append(nearness(arrays, directions.name, sets, settings))
+        spaces.append(nearness(arrays, directions.name, sets.control is not None, sets.training.flips, settings))
     local: Regions | None = None
     if settings.regions and regions_possible(sets):
         arrays = workspace.computed(f"{key}regions", lambda: searched_regions(samples, sets, settings))
@@ -333,14 +333,6 @@ def _rest_of(images: ImageSet, chosen: ImageSet) -> ImageSet | None:
         return None
     rest = np.setdiff1d(np.arange(images.stored), chosen.indices)
     return images.subset(rest) if len(rest) else None
-
-
-def _without_flips(images: ImageSet) -> ImageSet:
-    return (
-        images.subset(np.arange(images.stored))
-        if not images.flips
-        else ImageSet(images.pixels, images.labels, indices=images.indices, name=images.name, check=images.check)
-    )
 
 
 def _check_fit(model: _Opened, images: DataSplit) -> None:

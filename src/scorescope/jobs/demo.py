@@ -213,7 +213,7 @@ class Demo(Study[DemoConfig]):
         evidence, compared = list(found.evidence.values()), found.compared()
         results.headline = _headline(config, found)
         for one in evidence:
-            results.verdicts.append(Verdict(one.label, one.evidence.verdict(), memorization.reason(one)))
+            results.verdicts.append(Verdict(one.label, one.ruling.state, memorization.reason(one)))
         if evidence:
             memorization.samples(results, evidence)
             memorization.psnr(results, evidence)
@@ -248,7 +248,7 @@ def _listed(sizes: Sequence[int]) -> str:
 def _headline(config: DemoConfig, found: _Found) -> str:
     """What the verdicts say together, as far as they are known, and the best mechanism."""
     images = found.images.train
-    states = [(one.label, one.evidence.verdict()) for one in found.evidence.values()]
+    states = [(one.label, one.ruling.state) for one in found.evidence.values()]
     copying = [label for label, state in states if state == "memorizes"]
     general = [label for label, state in states if state == "generalizes"]
     parts = []

@@ -260,7 +260,8 @@ def _said(verdict: str) -> str:
         "memorizes": "memorizes its training images",
         "in transition": "is between memorizing and generalizing",
         "generalizes": "generalizes from its training images",
-        "undecided": "does not denoise its own training images, so nothing can be said of it",
+        "undecided": "may memorize or generalize: its samples are too few to tell",
+        "no verdict": "does not model these images, so nothing can be said of it",
     }[verdict]
 
 

@@ -11,7 +11,7 @@ from scorescope.study.results import Results
 
 def transition_claims(results: Results, measured: Sequence[Memorization]) -> None:
     """The claims of kadkhodaie2024's figures 1 and 2 on networks for growing N."""
-    gaps = [one.evidence.psnr_gap for one in measured]
+    gaps = [one.psnr_gap for one in measured]
     numbers = [gap for gap in gaps if gap is not None]
     results.claims.append(
         Claim(

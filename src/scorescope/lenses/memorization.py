@@ -11,12 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from scorescope.lenses.audit.trained import Audited, audit_arrays, audited
 from scorescope.lenses.base import Lens, lens
 from scorescope.lenses.drawing import draw_samples, full_contrast
 from scorescope.lenses.settings import LensSettings, MeasurementConfig
 from scorescope.lenses.subject import Subject, Trained, chosen, mean_intensity
+from scorescope.probes.audit.verdict import Evidence, Ruling
 from scorescope.probes.errors import denoising_psnr
-from scorescope.probes.memorization import Evidence, copied_share
 from scorescope.probes.similarity import cosine_similarity, nearest
 from scorescope.study import charts, palette, pictures
 from scorescope.study.glances import small_chart
@@ -46,11 +47,12 @@ def psnr_of_images(trained: Trained, config: MeasurementConfig) -> Arrays:
 
 
 def psnr_curves(trained: Trained, config: MeasurementConfig) -> Arrays:
-    """Output PSNR on training and on held-out images, averaged over images and networks.
+    """Output PSNR on training and on held-out images, averaged over images and networks; see `averaged`."""
+    return averaged(psnr_of_images(trained, config), trained)
 
-    Returns ``sigma`` (S,), ``train`` (S,) and, with held-out images, ``test`` (S,), dB.
-    """
-    found = psnr_of_images(trained, config)
+
+def averaged(found: Arrays, trained: Trained) -> Arrays:
+    """Curves of what `psnr_of_images` gives: ``sigma`` (S,), ``train`` (S,) and, with held-out images, ``test`` (S,), dB."""
     curves: Arrays = {"sigma": found["sigma"]}
     for kind in ("train", "test"):
         of_networks = [found[f"{kind}/{name}"] for name in trained.networks if f"{kind}/{name}" in found]
@@ -126,32 +128,44 @@ class Memorization(Sampled):
 
     Attributes:
         curves: see `psnr_curves`.
+        audited: the intervals and the verdict.
     """
 
     curves: Arrays
+    audited: Audited
+
+    @property
+    def ruling(self) -> Ruling:
+        """The verdict."""
+        return self.audited.ruling
 
     @property
     def evidence(self) -> Evidence:
-        """What the memorization rule decides on."""
-        gap = None
-        if "test" in self.curves:
-            gap = float(np.mean(self.curves["train"].astype(np.float64) - self.curves["test"].astype(np.float64)))
-        noisy = 20 * np.log10(2 / self.curves["sigma"].astype(np.float64))
-        return Evidence(
-            gain=float(np.mean(self.curves["train"].astype(np.float64) - noisy)),
-            psnr_gap=gap,
-            copied=copied_share(self.similarity, self.found["reference"].astype(np.float64)),
-            nearest=self.nearest,
-            agreement=self.agreement,
-        )
+        """What the rule decides on."""
+        return self.audited.evidence
+
+    @property
+    def psnr_gap(self) -> float | None:
+        """Training minus held-out PSNR, averaged over sigma, dB; None without held-out images."""
+        if "test" not in self.curves:
+            return None
+        return float(np.mean(self.curves["train"].astype(np.float64) - self.curves["test"].astype(np.float64)))
+
+    @property
+    def copied(self) -> float:
+        """Share of the samples that are copies."""
+        return 0.0 if self.evidence.copied is None else self.evidence.copied.value
 
 
 def measure_memorization(label: str, subject: Trained, config: MeasurementConfig, workspace: Workspace) -> Memorization:
-    """PSNR curves and samples of one subject, each a cell of the run."""
+    """PSNR, samples and the audit of one subject, each a cell of the run."""
     key = label.replace(" ", "")
-    curves = workspace.computed(f"{key}/psnr", lambda: psnr_curves(subject, config))
+    psnr = workspace.computed(f"{key}/psnr", lambda: psnr_of_images(subject, config))
     found = workspace.computed(f"{key}/samples", lambda: sample_and_search(subject, config))
-    return Memorization(label, tuple(subject.networks), found, curves)
+    drawn = {name: found[f"samples/{name}"] for name in subject.networks}
+    arrays = workspace.computed(f"{key}/audit", lambda: audit_arrays(subject, drawn, config))
+    verdict = audited(arrays, psnr, subject, drawn, config)
+    return Memorization(label, tuple(subject.networks), found, averaged(psnr, subject), verdict)
 
 
 @lens("memorization", question="Does it give its training images back?")
@@ -164,8 +178,7 @@ class MemorizationLens(Lens):
 
     def show(self, results: Results, measured: Memorization) -> None:
         """See `Lens.show`."""
-        evidence = measured.evidence
-        results.add_verdict(measured.label, evidence.verdict(), reason(measured))
+        results.add_verdict(measured.label, measured.ruling.state, reason(measured))
         samples(results, [measured])
         psnr(results, [measured])
         similarities(results, [measured])
@@ -174,7 +187,7 @@ class MemorizationLens(Lens):
         lines = [charts.Series("training images", x, measured.curves["train"], colour=palette.BLUE)]
         if "test" in measured.curves:
             lines.append(charts.Series("held-out", x, measured.curves["test"], colour=palette.ORANGE, dashed=True))
-        gap = evidence.psnr_gap
+        gap = measured.psnr_gap
         seen = (
             "there are no held-out images to compare with"
             if gap is None
@@ -182,7 +195,7 @@ class MemorizationLens(Lens):
         )
         results.add_glance(
             self.title,
-            f"{evidence.copied:.0%}",
+            f"{measured.copied:.0%}",
             f"of its samples are copies of training images; {seen}.",
             small_chart(lines, charts.SIGMA, y_from_zero=False),
         )
@@ -269,22 +282,22 @@ def evidence_table(results: Results, measured: Sequence[Memorization]) -> None:
     rows = []
     for one in measured:
         found = one.evidence
+        intervals = {"share of copies": found.copied, "leakage": found.leakage, "PSNR gap (dB)": found.gap}
+        alike = one.audited.agreement
         rows.append(
-            {
-                "model": one.label,
-                "verdict": found.verdict(),
-                "PSNR gain (dB)": found.gain,
-                "PSNR gap (dB)": found.psnr_gap,
-                "copied samples (%)": 100 * found.copied,
-                "sample to nearest": found.nearest,
-                "network to network": found.agreement,
+            {"model": one.label, "verdict": one.ruling.state, "samples": found.samples}
+            | {name: "–" if interval is None else interval.words() for name, interval in intervals.items()}
+            | {
+                "sample to nearest": one.nearest,
+                "network to network": "–" if alike is None else alike.same_noise.words(),
+                "false alarms": "–" if one.ruling.alarm is None else f"{one.ruling.alarm:.1%}",
             }
         )
     results.add_table(
         "verdicts",
         "The evidence behind each verdict",
-        "PSNR gain: denoised minus noisy training images; gap: training minus held-out images; both averaged over sigma."
-        " Similarities are means over samples.",
+        "With 95 % intervals. Leakage: how much more often samples than unseen images are nearer to the training images than"
+        " to as many others; gap: PSNR of training minus held-out images, averaged over sigma. Similarities are means.",
         pd.DataFrame(rows),
         section=SECTION,
     )
@@ -292,17 +305,7 @@ def evidence_table(results: Results, measured: Sequence[Memorization]) -> None:
 
 def reason(one: Memorization) -> str:
     """The numbers behind a verdict in a sentence."""
-    found = one.evidence
-    parts = [f"{found.copied:.0%} of the samples are copies"]
-    if found.psnr_gap is None:
-        parts.append("there are no held-out images to compare with")
-    else:
-        better = "better" if found.psnr_gap > 0 else "worse"
-        parts.append(f"training images are denoised {abs(found.psnr_gap):.1f} dB {better} than held-out ones")
-    if found.agreement is not None:
-        parts.append(f"a sample's similarity to the other network's is {found.agreement:.2f}")
-    parts.append(f"to the nearest training image {found.nearest:.2f}")
-    return "; ".join(parts)
+    return one.audited.reason()
 
 
 def _by(gap: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scorescope.lenses.settings import MeasurementConfig
-from scorescope.probes.memorization import RULE
+from scorescope.probes.audit.verdict import RULE
 from scorescope.training import TrainingConfig
 
 

@@ -169,9 +169,10 @@ def searched(
     return arrays
 
 
-def nearness(arrays: Mapping[str, Any], space: str, sets: AuditSets, settings: AuditSettings) -> Nearness:
-    """The findings from what was searched."""
-    with_control = sets.control is not None
+def nearness(
+    arrays: Mapping[str, Any], space: str, with_control: bool, mirrored: bool, settings: AuditSettings
+) -> Nearness:
+    """The findings from what was searched, with or without control images and mirror images."""
     kinds = [kind for kind in STATISTICS if _possible(kind, arrays, with_control)]
 
     def of(name: str, kind: Statistic) -> Floats:
@@ -180,9 +181,7 @@ def nearness(arrays: Mapping[str, Any], space: str, sets: AuditSets, settings: A
 
     power: dict[Statistic, dict[str, Interval]] = {}
     fooled: dict[Statistic, float] = {}
-    counted = [
-        kind for kind in planting.KINDS if kind not in planting.LOCAL and (kind != "mirrored" or sets.training.flips)
-    ]
+    counted = [kind for kind in planting.KINDS if kind not in planting.LOCAL and (kind != "mirrored" or mirrored)]
     for kind in kinds:
         unseen = of("unseen", kind)
         others = unseen[: 4 * settings.planted]

@@ -107,7 +107,7 @@ class SizeFound:
 
     def psnr_gap(self, target: str) -> Array:
         """Train − held-out PSNR in dB, averaged over σ, (S,)."""
-        gaps = [one.evidence.psnr_gap for one in self.measured[target]]
+        gaps = [one.psnr_gap for one in self.measured[target]]
         return np.array([np.nan if gap is None else gap for gap in gaps])
 
     def held_out_psnr(self, target: str) -> Array:
@@ -237,7 +237,7 @@ def _row(one: SizeFound, mechanisms: Sequence[str]) -> dict[str, object]:
     row["share, reverse"] = deviation_share(one, "reverse").words()
     row["between targets"] = float(one.between_targets.mean())
     row["between seeds"] = float(2 * one.run_variance["noisy"].mean())
-    row["verdicts, noisy / exact"] = " / ".join(one.measured[target][0].evidence.verdict() for target in TARGETS)
+    row["verdicts, noisy / exact"] = " / ".join(one.measured[target][0].ruling.state for target in TARGETS)
     return row
 
 
