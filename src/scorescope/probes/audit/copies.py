@@ -36,6 +36,8 @@ NEIGHBOURS = 20
 FDR = 0.05
 CHANCE = 0.01
 """Share of unseen images that lie above the level from which the share of copies is counted."""
+WIDER = 0.96
+"""Level at which Newcombe's interval is taken: for shares near ½ of about a hundred samples it covers a percent too seldom."""
 SMALLEST = 1e-3
 """Squared distance that counts as none: what an 8-bit file or a mild JPEG leaves."""
 
@@ -126,6 +128,6 @@ def copied_share(samples: npt.ArrayLike, calibration: npt.ArrayLike, chance: flo
     beyond = max(1, math.floor(chance * (len(ranked) + 1)))
     level = float(ranked[-beyond])
     above, by_chance = float((mine > level).mean()), beyond / (len(ranked) + 1)
-    difference = newcombe(above, len(mine), by_chance, len(ranked) + 1)
+    difference = newcombe(above, len(mine), by_chance, len(ranked) + 1, WIDER)
     share = Interval(*(one / (1 - by_chance) for one in (difference.value, difference.low, difference.high)))
     return CopiedShare(share.clipped(0, 1), level, by_chance)
