@@ -59,8 +59,6 @@ def info(choice: ModelChoice) -> dict[str, Any]:
     config, classes = opened.config, classes_of(opened.network)
     sized = not opened.any_size
     channels, height, width = config.image_shape
-    settings = config.training.get("config")
-    recorded = settings if isinstance(settings, dict) else config.training
     return {
         "path": str(choice.path),
         "format": opened.format or "scorescope",
@@ -80,7 +78,7 @@ def info(choice: ModelChoice) -> dict[str, Any]:
             {"said": one.said, "otherwise": [dict(way) for way in one.otherwise]} for one in opened.assumed if one.said
         ],
         "notes": list(opened.notes),
-        "flips": recorded.get("flips"),
+        "flips": config.flips,
         "data": config.training.get("data"),
         "origin": opened.origin,
     }

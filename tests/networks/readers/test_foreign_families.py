@@ -113,7 +113,7 @@ def test_every_path_and_prediction_of_sit_gives_the_same_image(path):
         ("score-sde-vp-ddpmpp", "checkpoint_1.pth", {}, "resampling without a filter; the VP SDE with β from 0.1 to 20"),
         ("score-sde-ve-ncsnpp", "checkpoint_1.pth", {}, "σ 0.02 to 100; assumed: resampling filtered.*; the VE SDE"),
         ("edm-training-state", EDM_STATE, {}, "raw weights.*its averages, .* are in network-snapshot-000010.pkl"),
-        ("edm2-classes", EDM2_SNAPSHOT, {}, "EDM2 pickle, UNet in Precond, averaged weights.*read: trained"),
+        ("edm2-classes", EDM2_SNAPSHOT, {}, "EDM2 pickle, .*trained on datasets.img64.zip, trained without mirroring"),
         ("edm2-classes", EDM2_STATE, {"channels_per_head": 8}, "its entry 'emas' .not stds., entry 1 of its list"),
         ("k-diffusion-image-v1", "run_00050000.safetensors", {}, "3×8×8 images, .* σ 0.01 to 80; read: its configuration"),
         ("sit-linear-velocity", "0050000.pt", {}, "read: path, prediction and heads in its args"),
@@ -129,7 +129,8 @@ def test_what_was_read_and_assumed_is_said(foreign, case, file, arguments, said)
 
 
 def test_flips_are_those_that_a_snapshot_records(foreign):
-    assert foreign.opened("edm2-classes", EDM2_SNAPSHOT).config.flips is not None
+    config = foreign.opened("edm2-classes", EDM2_SNAPSHOT).config
+    assert (config.flips, config.training["data"]) == (False, "datasets/img64.zip")
     assert foreign.opened("edm-training-state", EDM_STATE).config.flips is None
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scorescope.foundation import UserError
@@ -48,7 +48,7 @@ KNOWN_IN_PICKLES = (
 
 DEEPEST_NESTING = 32
 MOST_PARTS = 20_000
-LONGEST_WORD = 64
+LONGEST_WORD, LONGEST_PATH = 64, 200
 
 # Their positional arguments in order, for files whose constructors were not called by keyword.
 _SIGNATURES = {
@@ -70,7 +70,8 @@ class EDMNetwork:
         arguments: constructor arguments of that network.
         tensors: its parameters and buffers by name.
         averaged: whether they are an average of the weights.
-        flips: whether it was trained on mirrored images too; None if the file does not say.
+        training: what the file says of the data that it was trained on: ``flips``, whether mirrored images were among it,
+            and ``data``, where it was.
     """
 
     preconditioning: str
@@ -79,7 +80,7 @@ class EDMNetwork:
     arguments: dict[str, Any]
     tensors: dict[str, StoredTensor]
     averaged: bool = True
-    flips: bool | None = None
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def read_edm_pickle(data: memoryview, budget: Budget) -> EDMNetwork:
@@ -100,9 +101,15 @@ def read_edm_pickle(data: memoryview, budget: Budget) -> EDMNetwork:
             " network-snapshot-*.pkl, or save the network's state dict with torch.save"
         )
     found = _network(root["ema"], _Storages(budget).of, len(data))
-    dataset = entries_of(root.get("dataset_kwargs")) or {}
-    flips = dataset.get("xflip")
-    return replace(found, flips=flips if isinstance(flips, bool) else None)
+    return replace(found, training=_training(entries_of(root.get("dataset_kwargs")) or {}))
+
+
+def _training(dataset: dict[Any, Any]) -> dict[str, Any]:
+    flips, path = dataset.get("xflip"), dataset.get("path")
+    found: dict[str, Any] = {"flips": flips} if isinstance(flips, bool) else {}
+    if isinstance(path, str) and path.isprintable() and 0 < len(path) <= LONGEST_PATH:
+        found["data"] = path
+    return found
 
 
 def is_training_state(value: Any) -> bool:

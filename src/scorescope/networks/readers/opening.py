@@ -245,22 +245,24 @@ def _from_edm(path: Path, found: EDMNetwork, note: str = "") -> OpenedNetwork:
         preconditioning_arguments=preconditioning.model_dump(mode="json"),
         image_shape=(channels, resolution, resolution),
         sigma_range=_recorded_range(found, preconditioning),
-        training={} if found.flips is None else {"flips": found.flips},
+        training=found.training,
     )
     network = rebuild(lambda: build_network(config), found.tensors, found.model)
     weights = AVERAGED if found.averaged else RAW
     kind = ("EDM2" if architecture == "edm2" else "EDM") + (" pickle" if found.averaged else " training state")
     what = f"{kind}, {found.model} in {found.preconditioning}, {weights} weights"
-    read = (
-        () if found.flips is None else (f"trained {'on mirrored images too' if found.flips else 'without mirroring'}",)
-    )
+    read = ["everything, as its constructor was called"]
+    if "data" in found.training:
+        read.append(f"trained on {found.training['data']}")
+    if "flips" in found.training:
+        read.append("trained on mirrored images too" if found.training["flips"] else "trained without mirroring")
     return OpenedNetwork(
         network,
         config,
         _origin(path, what, config, (), read, note),
         kind,
         weights,
-        read=read,
+        read=tuple(read),
         notes=(note,) * bool(note),
     )
 
