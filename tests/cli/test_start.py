@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.cli.conftest import run
 
 from scorescope.data import Provenance, writing_store
 
@@ -135,6 +136,24 @@ def test_explain_imports_nothing_heavy_but_pytorch_before_the_model_is_opened(do
     found = done[tuple(OPENING.split())]
     assert "there.pt was not opened" in found["said"]
     assert found["heavy"] == ["safetensors", "torch"]
+
+
+DROWNED = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt as error:
+    raise ImportError("as some packages do when they are interrupted in their own import") from error
+"""
+
+
+def test_an_interruption_that_an_import_turns_into_an_error_is_still_one(capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(DROWNED)
+    words = ["denoise", "--denoiser", "mine", "--plugin", tmp_path / "mine.py", "--data", "digits", "--sigma", 1]
+    code, out, err = run(capsys, *words, "--out", tmp_path / "x.png")
+    assert (code, out) == (130, "")
+    assert err == "scorescope: interrupted; the same command starts again; nothing half-written is left\n"
 
 
 def test_the_package_itself_imports_nothing():

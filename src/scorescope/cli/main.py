@@ -74,26 +74,36 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str], debug: bool, first: bool) -> int:
     """Carry out a command in this process, and say in one line what ended it early; its exit code."""
-    line: str | None
     try:
         return launch.recorded(lambda: _called(arguments, first)) or 0
     except KeyboardInterrupt:
-        code, line = INTERRUPTED, f"interrupted; the same command {_next(arguments)}" if first else None
+        code, line = INTERRUPTED, _interrupted(arguments)
     except launch.Terminated:
-        code, line = TERMINATED, _told_to_end(arguments) if first else None
+        code, line = TERMINATED, _told_to_end(arguments)
     except Exception as error:
-        sentence = _sentence(error)
-        code = 1 if sentence is None else 2
-        if launch.may_speak(first_hand=sentence is not None):
-            if debug or sentence is None:
-                traceback.print_exception(error)
-            line = sentence or " ".join(f"{type(error).__name__}: {error}".split())
-            line = line if first and sentence else launch.own_name() + line
-        else:
-            line = _told_to_end(arguments) if first else None
-    if line is not None:
+        if not launch.was_interrupted():
+            return _failed(error, arguments, debug, first)
+        code, line = INTERRUPTED, _interrupted(arguments)
+    if first:
         print(f"scorescope: {line}", file=sys.stderr)
     return code
+
+
+def _failed(error: Exception, arguments: list[str], debug: bool, first: bool) -> int:
+    """Say what went wrong, if this process is the one to say it; the exit code."""
+    sentence = _sentence(error)
+    if launch.may_speak(first_hand=sentence is not None):
+        if debug or sentence is None:
+            traceback.print_exception(error)
+        line = sentence or " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"scorescope: {line if first and sentence else launch.own_name() + line}", file=sys.stderr)
+    elif first:
+        print(f"scorescope: {_told_to_end(arguments)}", file=sys.stderr)
+    return 1 if sentence is None else 2
+
+
+def _interrupted(arguments: list[str]) -> str:
+    return f"interrupted; the same command {_next(arguments)}"
 
 
 def _told_to_end(arguments: list[str]) -> str:

@@ -41,6 +41,9 @@ _MPI = {
 }
 
 
+_interrupted = False
+
+
 class Terminated(BaseException):
     """Raised in the main thread of a process that is told to end, so that it tidies up as after Ctrl-C."""
 
@@ -133,19 +136,37 @@ def leave(code: int) -> None:
 
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Raise `Terminated` in the block at the first SIGTERM or SIGHUP."""
+    """Raise `Terminated` in the block at the first SIGTERM or SIGHUP, and note a Ctrl-C for `was_interrupted`."""
+    global _interrupted
+    _interrupted = False
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     # What is ignored, as by nohup, stays ignored.
     heeded = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    noted = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     for number in heeded:
         signal.signal(number, _terminate)
+    if noted:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
         for number in heeded:
             signal.signal(number, signal.SIG_DFL)
+        if noted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C was pressed, whatever came of it: a module that is being imported may turn it into an error of its own."""
+    return _interrupted
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    raise KeyboardInterrupt
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
