@@ -67,7 +67,7 @@ def pages(tmp_path_factory) -> list[str]:
 def test_the_page_grows_and_says_what_is_measured(pages):
     first, _, third, *_ = (Page(text) for text in pages)
     assert "Unfinished. 0 parts measured" in first.text
-    assert "now n\u00a0=\u00a00: count" in first.text
+    assert ", now n\u00a0=\u00a00: count" in first.text
     assert "How far can it count?" in first.text
     assert "2 of 4 parts measured" in third.text
     assert "It counted to 1." in third.text
