@@ -1,7 +1,7 @@
 """Formats × commands: every checkpoint of another project that opens goes through everything a user does with a model.
 
-The commands run on every format. `explain`, the dearest of them, runs on two in every test run, and on all formats with
-``make test-exhaustive``.
+Derivatives and devices are tried on every format; the commands, which take longer, on one or two of each family and `explain`
+on two, and all on every format with ``make test-exhaustive``.
 """
 
 import numpy as np
@@ -48,6 +48,18 @@ CASES = {
 NAMED = {"improved-cosine-4000": "improved-diffusion"}
 BLIND = ("bf-cnn-linear", "bf-cnn-old-names")
 EXPLAINED = ("edm2-classes", "lucidrains-eps-linear")
+# The commands take seconds on each of these networks, which have relatives among the others.
+DEAR = (
+    "ddim-list-ema",
+    "flow-matching-classes",
+    "flow-matching-ema",
+    "guided-linear-eps",
+    "improved-cosine-4000",
+    "locality-unet-wrapped",
+    "lucidrains-v-sigmoid",
+    "pytorch-ddpm-attention",
+    "torchcfm-otcfm",
+)
 every = pytest.mark.parametrize("case", CASES)
 
 
@@ -107,7 +119,9 @@ def done(capsys, *words):
 
 
 @pytest.mark.slow
-@every
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.exhaustive) if case in DEAR else case for case in CASES]
+)
 def test_the_commands_on_images(case, model, tmp_path, capsys):
     assert "PSNR" in done(capsys, "denoise", *model, "--sigma", "0.5", "--count", "2", "--out", tmp_path / "d.png")
     pace = ["--h", "0.5", "--beta", "0.5"] if case in BLIND else ["--steps", "3"]

@@ -167,7 +167,7 @@ def test_what_this_machine_cannot_do_is_said(tmp_path, precision, tracker):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_compiled_network_takes_the_same_steps(digits):
     if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("there is no C++ compiler here")
