@@ -14,7 +14,7 @@ SIGMAS = torch.tensor([0.03, 0.4, 1.0, 5.0, 40.0], dtype=torch.float64)
 
 
 def test_every_preconditioning_of_a_network_that_is_trained_here_has_a_usual_objective():
-    assert {entry.preconditioning for entry in architectures.values() if entry.trained_here} <= set(OBJECTIVES)
+    assert {entry.preconditioning for _, entry in architectures.items() if entry.trained_here} <= set(OBJECTIVES)
     assert set(OBJECTIVES) <= set(preconditionings)
 
 
