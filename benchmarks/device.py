@@ -1,7 +1,8 @@
 """``python -m benchmarks.device``: the posterior engine on a CUDA device, on 50,000 colour images of 32×32.
 
 Every line is measured beside the device's own limits in the same run: how fast it multiplies float32 matrices, reads its
-memory, and copies from page-locked memory. Results go to ``benchmarks/results/device-NAME``. Without a device it says so.
+memory, and copies from page-locked memory; and beside plain PyTorch where a line has a reference. Results go to
+``benchmarks/results/device-NAME``. Without a device it says so.
 """
 
 from __future__ import annotations
@@ -9,22 +10,34 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.data import fifty_thousand
 from benchmarks.harness import RESULTS, Row, table, timed
+from benchmarks.posterior import noisy_images
+from benchmarks.references.equivariant import equivariant_local_score
+from benchmarks.references.whole_image import optimal
+from benchmarks.references.windows import square_patches
 from scorescope.data import ImageSet
+from scorescope.denoisers import (
+    Denoiser,
+    EquivariantLocalScoreDenoiser,
+    FlexPatchDenoiser,
+    LocalScoreDenoiser,
+    PcaLocalityDenoiser,
+    SquarePatchDenoiser,
+)
 from scorescope.posterior.device import DeviceEngine
 from scorescope.posterior.units import LEVELS_PER_UNIT
-from scorescope.posterior.windows import Window
 from scorescope.study.environment import device_name, environment
 
-SIDES = (3, 7, 15, 23)
-BATCH = 4
+SIDES = {3: "≤ 8 ms", 7: "≤ 25 ms", 11: "≤ 45 ms", 15: "≤ 60 ms", 23: "≤ 45 ms"}
+SHARES = {0.3: "≤ 20 ms", 0.5: "≤ 20 ms", 0.7: "≤ 20 ms"}
+CORNERS_MEASURED = 3
+EQUIVARIANT_IMAGES, EQUIVARIANT_REFERENCE_IMAGES = 1_000, 40
 
 
 @dataclass(frozen=True)
@@ -71,54 +84,101 @@ class Limits:
 
 def rows(images: ImageSet, device: torch.device, limits: Limits) -> Iterator[Row]:
     """All lines of the table."""
+    clean = images.tensor().to(device)
     resident = DeviceEngine(images, device)
-    for batch in (1, 64):
+    for batch in (64, 1):
         for sigma in (0.5, 80.0):
-            yield _whole_image("resident", resident, batch, sigma, limits)
+            yield _whole_image("resident", resident, clean, batch, sigma, limits)
     streamed = DeviceEngine(images, device, resident_bytes=0)
-    yield _whole_image("streamed", streamed, 64, 0.5, limits)
-    pairs = BATCH * len(images)
-    for sigma in (0.1, 1.0):
-        for side in SIDES:
-            question = _question(images, BATCH, sigma, device)
-            windows = [Window.inside(side, *images.image_shape[1:])] * BATCH
-            seconds = _seconds(lambda: resident.windows.mean(*question, windows), device)  # noqa: B023 - called at once
-            # Two passes, in each of which a float32 for each pixel of a pair is written and read at least once.
-            limit = 2 * 2 * 4 * pairs * np.prod(images.image_shape[1:]) / limits.bytes_read
-            case = f"pspc-square, window {side}, batch {BATCH}, σ = {sigma:g}"
-            yield Row(case, seconds, limit=float(limit), note="limit: two floats a pixel and pair, twice")
+    yield _whole_image("streamed", streamed, clean, 64, 0.5, limits)
+    yield from _windows(images, clean, device)
+    for share, wanted in SHARES.items():
+        flexible = FlexPatchDenoiser(images, shares=share)
+        yield _denoiser(f"pspc-flex, λ = {share:g}", flexible, images, device, 16, 1.0, wanted)
+    yield _denoiser("local-score", LocalScoreDenoiser(images), images, device, 64, 0.5, "≤ 20 ms")
+    correlated = PcaLocalityDenoiser(images)
+    for batch, wanted in ((1, "≤ 6 ms"), (16, "≤ 60 ms")):
+        yield _denoiser("pca-locality", correlated, images, device, batch, 0.5, wanted)
+    yield _equivariant(images.subset(range(EQUIVARIANT_IMAGES)), clean, device)
 
 
-def _whole_image(kind: str, engine: DeviceEngine, batch: int, sigma: float, limits: Limits) -> Row:
+def _windows(images: ImageSet, clean: Tensor, device: torch.device) -> Iterator[Row]:
+    for side, wanted in SIDES.items():
+        row = _denoiser(
+            f"pspc-square, window {side}", SquarePatchDenoiser(images, side), images, device, 64, 0.5, wanted
+        )
+        noisy, grid = _noisy(images, 64, 0.5, device), 33 - side
+        corners = [(7 * k % grid, 5 * k % grid) for k in range(CORNERS_MEASURED)]
+        part = _seconds(lambda: square_patches(noisy, clean, 0.5, side, corners), device, runs=1)  # noqa: B023
+        note = f"reference: {CORNERS_MEASURED} of {grid**2} windows, scaled"
+        yield replace(row, reference=part / CORNERS_MEASURED * grid**2, note=note)
+
+
+def _denoiser(
+    name: str, denoiser: Denoiser, images: ImageSet, device: torch.device, batch: int, sigma: float, wanted: str
+) -> Row:
+    noisy = _noisy(images, batch, sigma, device)
+    seconds = _seconds(lambda: denoiser(noisy, sigma), device, runs=3)
+    return Row(f"{name}, batch {batch}, σ = {sigma:g}", seconds, wanted=wanted)
+
+
+def _equivariant(images: ImageSet, clean: Tensor, device: torch.device) -> Row:
+    few, denoiser = EQUIVARIANT_REFERENCE_IMAGES, EquivariantLocalScoreDenoiser(images, 5)
+    row = _denoiser(
+        f"equivariant-local-score, window 5, {len(images):,} images", denoiser, images, device, 1, 0.5, "≥ 20×"
+    )
+    noisy = _noisy(images, 1, 0.5, device)
+    part = _seconds(lambda: equivariant_local_score(noisy, clean[:few], 0.5, 5), device, runs=1)
+    return replace(row, reference=part * len(images) / few, note=f"reference: {few} images, scaled")
+
+
+def _whole_image(kind: str, engine: DeviceEngine, clean: Tensor, batch: int, sigma: float, limits: Limits) -> Row:
     images, device = engine.store.images, engine.store.device
     question, size = _question(images, batch, sigma, device), len(images) * engine.whole_image.dimension
     seconds = _seconds(lambda: engine.whole_image.mean(*question), device)
+    noisy, flat = _noisy(images, batch, sigma, device).flatten(1), clean.flatten(1)
+    allowed, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    try:
+        reference = _seconds(lambda: optimal(noisy, flat, sigma), device)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    wanted = "≤ 0.7 ms, ≥ 1×" if batch > 1 else "≤ 0.4 ms, ≥ 1×"
     if kind == "streamed":
-        limit, note = size / limits.bytes_copied, "limit: copying the bytes once"
+        limit, note, wanted = size / limits.bytes_copied, "limit: copying the bytes once", "≥ 50 %"
     elif batch == 1:
         limit, note = size / limits.bytes_read, "limit: reading the bytes once"
     else:
         limit, note = 4 * batch * size / limits.flops, "limit: 4·B·N·d operations as float32 products"
-    return Row(f"optimal, {kind}, batch {batch}, σ = {sigma:g}", seconds, limit=limit, note=note)
+    return Row(
+        f"optimal, {kind}, batch {batch}, σ = {sigma:g}",
+        seconds,
+        reference,
+        limit,
+        wanted,
+        f"{note}; reference in TF32",
+    )
+
+
+def _noisy(images: ImageSet, batch: int, sigma: float, device: torch.device) -> Tensor:
+    return noisy_images(images, batch, sigma).to(device)
 
 
 def _question(images: ImageSet, batch: int, sigma: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """The first images with noise, as the engine takes them."""
-    noise = torch.randn(batch, *images.image_shape, generator=torch.Generator().manual_seed(0))
-    noisy = (images.tensor(range(batch)) + sigma * noise).double() * LEVELS_PER_UNIT - 0.5
+    noisy = noisy_images(images, batch, sigma).double() * LEVELS_PER_UNIT - 0.5
     return noisy.flatten(1).to(device), torch.full(
         (batch,), sigma * LEVELS_PER_UNIT, dtype=torch.float64, device=device
     )
 
 
-def _seconds(task: Callable[[], object], device: torch.device) -> float:
+def _seconds(task: Callable[[], object], device: torch.device, runs: int = 7) -> float:
     """Least seconds of a task, the device's work included."""
 
     def finished() -> None:
         task()
         torch.cuda.synchronize(device)
 
-    return timed(finished, runs=7)
+    return timed(finished, runs=runs)
 
 
 def keep() -> str:

@@ -2,7 +2,7 @@
 
 Variables that PyTorch, its libraries and Numba read when they start make them use AVX2 and nothing newer. They stand in for
 a processor that has nothing newer (Intel before 2017 or in laptops to 2021, AMD before Zen 4); clock, caches and memory are
-this machine's. PyTorch's byte product then still finds what oneDNN has for AVX2. What an Arm processor does is not measured.
+this machine's. What an Arm processor does is not measured. ``python -m benchmarks.older whole-image`` takes a minute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 from benchmarks import harness, posterior
 
-NAME = "posterior-avx2"
+SUITES = {"posterior": posterior.rows, "whole-image": posterior.whole_images}
 _FEATURES = (
     "64bit adx aes avx avx2 bmi bmi2 cmov crc32 cx16 cx8 f16c fma fsgsbase fxsr lzcnt mmx movbe pclmul popcnt prfchw"
 )
@@ -27,25 +27,27 @@ ENVIRONMENT = {
 }
 
 
-def keep() -> str:
+def keep(suite: str = "posterior") -> str:
     """Measure in a process of its own; the table, which is also written into ``results/``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.older"], env=os.environ | ENVIRONMENT, capture_output=True, text=True
-    )
+    call = [sys.executable, "-m", "benchmarks.older", suite]
+    done = subprocess.run(call, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the run without newer instructions failed:\n{done.stderr}")
     return done.stdout
 
 
-def _measure() -> None:
-    machine = harness.Machine.measure()
-    found = list(posterior.rows(machine))
-    variables = ", ".join(f"{name}={value}" for name, value in ENVIRONMENT.items() if name != "NUMBA_CPU_FEATURES")
+def _measure(suite: str) -> None:
+    machine, name = harness.Machine.measure(), f"{suite}-avx2"
+    found = list(SUITES[suite](machine))
+    variables = ", ".join(f"{key}={value}" for key, value in ENVIRONMENT.items() if key != "NUMBA_CPU_FEATURES")
     told = f"stands in for an older processor: {variables} and NUMBA_CPU_FEATURES without AVX-512"
     notes = [told, *posterior.notes()]
-    harness.save(NAME, machine, {NAME: found}, notes)
-    print(harness.table(NAME, found), *notes, sep="\n")
+    harness.save(name, machine, {name: found}, notes)
+    print(harness.table(name, found), *notes, sep="\n")
 
 
 if __name__ == "__main__":
-    _measure()
+    if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":
+        _measure(sys.argv[1])
+    else:
+        print(keep(*sys.argv[1:]))

@@ -24,7 +24,7 @@ def equivariant_local_score(noisy: Tensor, images: Tensor, sigma: float, side: i
     """
     channels, middle = noisy.shape[1], side // 2
     padded = pad(noisy, (middle,) * 4, mode="circular")
-    norms = conv2d(padded.square(), torch.ones(1, channels, side, side))  # (B, 1, H, W)
+    norms = conv2d(padded.square(), torch.ones(1, channels, side, side, device=noisy.device))  # (B, 1, H, W)
     largest = torch.full_like(norms, -math.inf)
     weight, total = torch.zeros_like(norms), torch.zeros_like(noisy)
     for start in range(0, len(images), batch):
