@@ -136,6 +136,8 @@ def test_an_untrained_network_is_doubtful_and_nothing_is_chosen_for_it(tmp_path,
     assert kept.network is opened.network
     assert kept.config == opened.config
     assert "Doubtful" in kept.origin
+    assert "trained little, or on other images" in kept.origin or "is clearly better" in kept.origin
+    assert "Used otherwise" not in kept.origin
 
 
 def test_gains_are_those_of_a_float64_computation(files, digits):

@@ -126,6 +126,11 @@ class OpeningCheck:
             return f"Checked: {measured}."
         said = f"Doubtful: {measured}."
         best = self.better
+        if best is not None and is_doubtful(best, self.gaussian_mean):
+            return (
+                f"{said} The best of {len(self.trials)} other ways of using it gains {best.mean:+.1f} dB on average, no good"
+                f" either ({best.words}): it was trained little, or on other images."
+            )
         if best is not None:
             return (
                 f"{said} Used otherwise it gains {best.mean:+.1f} dB on average instead of {self.own.mean:+.1f}:"

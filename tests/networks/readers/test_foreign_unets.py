@@ -103,6 +103,7 @@ def test_wrong_words_are_refused_in_one_line(foreign):
         ({"schedule": "quadratic"}, "schedule is 'quadratic'; allowed: linear, cosine"),
         ({"num_heads": 5}, "5 attention heads do not divide 64 channels"),
         ({"weights": "last"}, "weights are averaged or raw"),
+        ({"prediction": "edm", "image_range": [0, 1]}, "image_range does not go with prediction=edm"),
         ({"nonsense": 3}, "nonsense"),
     ]:
         with pytest.raises(UserError, match=said) as caught:

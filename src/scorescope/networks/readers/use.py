@@ -147,6 +147,8 @@ def _scales(given: Given) -> dict[str, Any]:
 
 def _continuous_use(given: Given, prediction: str, scales: dict[str, Any]) -> Use:
     if prediction == "edm":
+        if scales:
+            raise UserError(f"{next(iter(scales))} does not go with prediction=edm: leave it out")
         sigma_data = given.take("sigma_data")
         return "edm", {} if sigma_data is None else {"sigma_data": sigma_data}
     return _flow(given, scales)
