@@ -64,8 +64,8 @@ def test_the_page_fills_in_from_the_verdicts_to_the_mechanisms(run):
 
 def test_as_many_parts_are_measured_as_were_expected(run):
     _, results, told = run
-    assert len(results.timings) == 3 * 3 + 2
-    assert told[-1][1] == 3 * 3 + 2 - 1
+    assert len(results.timings) == 4 * 3 + 2
+    assert told[-1][1] == 4 * 3 + 2 - 1
 
 
 def test_every_size_is_trained_for_its_own_steps(run):
@@ -103,7 +103,7 @@ def test_an_interrupted_demo_ends_like_an_uninterrupted_one(run, cache, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run_study(Demo(), config, tmp_path / "run", cache=cache, command="scorescope demo --out here")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "ended after 5 of 11 parts" in page
+    assert "ended after 7 of 14 parts" in page
     assert "scorescope demo --out here" in page
     assert 'id="figure-samples-n---60"' in page
     monkeypatch.setattr(Workspace, "computed", computed)

@@ -204,7 +204,7 @@ class Demo(Study[DemoConfig]):
             )
         if config.sizes[0] not in found.examples:
             pending[deviations.EXAMPLES] = "Drawn at the end."
-        cells = 3 * len(config.sizes) + len({config.sizes[0], config.sizes[-1]})
+        cells = (len(memorization.CELLS) + 1) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]})
         workspace.show(self._results(config, found), pending, cells)
 
     def _results(self, config: DemoConfig, found: _Found) -> Results:

@@ -157,13 +157,17 @@ class Memorization(Sampled):
         return 0.0 if self.evidence.copied is None else self.evidence.copied.value
 
 
+CELLS = ("psnr", "samples", "audit")
+"""What `measure_memorization` measures, each a cell of the run."""
+
+
 def measure_memorization(label: str, subject: Trained, config: MeasurementConfig, workspace: Workspace) -> Memorization:
     """PSNR, samples and the audit of one subject, each a cell of the run."""
-    key = label.replace(" ", "")
-    psnr = workspace.computed(f"{key}/psnr", lambda: psnr_of_images(subject, config))
-    found = workspace.computed(f"{key}/samples", lambda: sample_and_search(subject, config))
+    psnr_cell, samples_cell, audit_cell = (f"{label.replace(' ', '')}/{name}" for name in CELLS)
+    psnr = workspace.computed(psnr_cell, lambda: psnr_of_images(subject, config))
+    found = workspace.computed(samples_cell, lambda: sample_and_search(subject, config))
     drawn = {name: found[f"samples/{name}"] for name in subject.networks}
-    arrays = workspace.computed(f"{key}/audit", lambda: audit_arrays(subject, drawn, config))
+    arrays = workspace.computed(audit_cell, lambda: audit_arrays(subject, drawn, config))
     verdict = audited(arrays, psnr, subject, drawn, config)
     return Memorization(label, tuple(subject.networks), found, averaged(psnr, subject), verdict)
 
