@@ -122,3 +122,12 @@ def test_matrices_are_multiplied_where_masks_are_dense():
     assert attention.worth_it(few, 1, 3072)
     assert not attention.worth_it(many, 1, 128)
     assert attention.worth_it(many, 16, 3072)
+
+
+def test_the_trial_that_comes_before_tells_a_right_kernel_from_a_wrong_one(device, monkeypatch):
+    assert attention.is_right_on.__wrapped__(device)
+    right = attention._part_means
+    monkeypatch.setattr(attention, "_part_means", lambda *arguments: 1.001 * right(*arguments))
+    assert not attention.is_right_on.__wrapped__(device)
+    monkeypatch.setattr(attention, "_part_means", lambda *arguments: 1 / 0)
+    assert not attention.is_right_on.__wrapped__(device)

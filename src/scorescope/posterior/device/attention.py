@@ -8,16 +8,22 @@ images, chunks and processes found. Distances are as exact as the sums of `local
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.data.images import ImageSet
+from scorescope.foundation.processes import working_alone
 from scorescope.posterior.device.parts import Parts
 from scorescope.posterior.device.running import RunningMeans
 from scorescope.posterior.device.store import DeviceStore
+
+logger = logging.getLogger(__name__)
 
 # Noisy images, training images and values of a part that a program handles at a time, for matrix units; and how many values
 # it averages at most: where there are more, several programs find the same logits and average some each.
@@ -26,13 +32,42 @@ _ROWS, _IMAGES, _TERMS, _MOST_KEPT = 64, 64, 64, 256
 _PROGRAMS = 1024
 # A chunk of so many training images is enough for that.
 _CHUNK = 2**17
+_TRIAL, _TRIAL_SHAPE, _TRIAL_ERROR = 100, (3, 4, 5), 1e-5
 
 
 def runs_on(device: torch.device) -> bool:
-    """Whether the kernel can run there: an NVIDIA device of compute capability 8 or later, and Triton installed."""
+    """Whether the kernel runs there and is right: an NVIDIA device of compute capability 8 or later, Triton, and a trial."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
-    return torch.cuda.get_device_capability(device)[0] >= 8 and importlib.util.find_spec("triton") is not None
+    able = torch.cuda.get_device_capability(device)[0] >= 8 and importlib.util.find_spec("triton") is not None
+    return able and is_right_on(device)
+
+
+@functools.cache
+def is_right_on(device: torch.device) -> bool:
+    """Whether the kernel gives there what the definition gives, tried once a process on a few random images.
+
+    A compiler that fails or miscompiles costs speed then, and no result.
+    """
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (_TRIAL, *_TRIAL_SHAPE), generator=generator, dtype=torch.uint8)
+    store = DeviceStore(ImageSet(pixels.numpy(), name="trial"), device)
+    images = pixels.flatten(1).double() - 128
+    sigma = torch.tensor([2.0, 200.0], dtype=torch.float64)
+    noisy = images[:2] + sigma[:, None] * torch.randn(2, images.shape[1], generator=generator, dtype=torch.float64)
+    whole = torch.arange(images.shape[1], dtype=torch.int32)[None].to(device)
+    parts = Parts(whole, torch.full((1,), whole.shape[1], dtype=torch.int32, device=device), whole)
+    expected = (-(torch.cdist(noisy, images) ** 2) / (2 * sigma[:, None] ** 2)).softmax(1) @ images
+    try:
+        with working_alone():
+            found = _part_means(store, noisy.to(device), sigma.to(device), parts)[:, 0].cpu()
+    except Exception as error:  # whatever a compiler or a driver raises
+        logger.warning("the attention kernel does not run on %s (%s): sums are used instead", device, error)
+        return False
+    right = bool((found - expected).norm() <= _TRIAL_ERROR * expected.norm())
+    if not right:
+        logger.warning("the attention kernel is not right on %s: sums are used instead", device)
+    return right
 
 
 def part_means(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> Tensor:
