@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from scorescope.data.images import ImageSet
+
+if not torch.cuda.is_available():
+    # Triton reads it when it is imported, which other libraries may do before the tests of device kernels.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 

@@ -1,6 +1,7 @@
 """What a command imports before it does anything: modules are counted, because seconds depend on the machine."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -151,7 +152,12 @@ except KeyboardInterrupt as error:
 def test_an_interruption_that_an_import_turns_into_an_error_is_still_one(capsys, tmp_path):
     (tmp_path / "mine.py").write_text(DROWNED)
     words = ["denoise", "--denoiser", "mine", "--plugin", tmp_path / "mine.py", "--data", "digits", "--sigma", 1]
-    code, out, err = run(capsys, *words, "--out", tmp_path / "x.png")
+    # A process that a shell starts in its background ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, out, err = run(capsys, *words, "--out", tmp_path / "x.png")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, out) == (130, "")
     assert err == "scorescope: interrupted; the same command starts again; nothing half-written is left\n"
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    # Triton reads it when it is imported, which no test may do before.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is present")
 
