@@ -35,3 +35,19 @@ def test_sums_too_long_for_32_bits(exact, monkeypatch):
     a = np.full((1, 2**18), -128, dtype=np.int8)
     monkeypatch.setattr(module, "_byte_product_is_exact", lambda device: exact)
     assert product(a, a.T)[0, 0] == 2**32
+
+
+@pytest.mark.parametrize("terms", [9, 27, 64])
+def test_matrices_that_lie_in_memory_in_any_way(terms):
+    generator = torch.Generator().manual_seed(terms)
+
+    def drawn(*shape):
+        return torch.randint(-128, 128, shape, dtype=torch.int8, generator=generator)
+
+    by_columns, apart = drawn(terms, 12).T, drawn(12, 2 * terms)[:, :terms]
+    overlapping = drawn(terms + 3 * 16).unfold(0, terms, 3)
+    firsts = [drawn(12, terms), by_columns, apart, overlapping]
+    seconds = [drawn(terms, 16), drawn(16, terms).T, overlapping.T, drawn(16, 2 * terms)[:, :terms].T]
+    for a in firsts:
+        for b in seconds:
+            assert torch.equal(integer_product_on(a, b).long(), a.long() @ b.long())

@@ -39,7 +39,8 @@ def byte_product(a: Tensor, b: Tensor) -> Tensor:
     if a.shape[1] < _FEWEST_TERMS:
         return product_in_pieces(a, b)
     if a.device.type != "cuda":
-        return torch._int_mm(a, b)
+        # PyTorch 2.13 returns wrong numbers for a first matrix that lies column by column, and for one whose rows overlap.
+        return torch._int_mm(a.contiguous(), b if _lies_plainly(b) else b.contiguous())
     # The device's kernel wants more than 16 rows, multiples of 8 elsewhere, and the second matrix column by column.
     rows, terms, columns = a.shape[0], a.shape[1], b.shape[1]
     more_rows, more_terms, more_columns = max(0, 24 - rows), -terms % 8, -columns % 8
@@ -48,6 +49,12 @@ def byte_product(a: Tensor, b: Tensor) -> Tensor:
     if more_terms or more_columns:
         by_column = torch.nn.functional.pad(by_column, (0, more_terms, 0, more_columns))
     return torch._int_mm(a, by_column.contiguous().T)[:rows, :columns]
+
+
+def _lies_plainly(matrix: Tensor) -> bool:
+    """Whether a matrix lies row by row or column by column, whatever lies between its rows or columns."""
+    (rows, columns), (down, across) = matrix.shape, matrix.stride()
+    return (across == 1 and down >= columns) or (down == 1 and across >= rows)
 
 
 def product_in_pieces(a: Tensor, b: Tensor) -> Tensor:
