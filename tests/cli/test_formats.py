@@ -1,7 +1,7 @@
 """Formats × commands: every checkpoint of another project that opens goes through everything a user does with a model.
 
 Derivatives and devices are tried on every format; the commands, which take longer, on one or two of each family and `explain`
-on two, and all on every format with ``make test-exhaustive``.
+and `audit` on two, and all on every format with ``make test-exhaustive``.
 """
 
 import numpy as np
@@ -187,16 +187,24 @@ def explained(case, model, tmp_path, capsys):
     assert "could not" not in out
 
 
+def audited(model, tmp_path, capsys):
+    out = done(capsys, "audit", *model, "--preset", "tiny", "--count", "8", "--out", tmp_path / "audit")
+    assert (tmp_path / "audit" / "report.html").stat().st_size > 0
+    assert "no verdict" in out  # weights that are random model nothing
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", EXPLAINED)
-def test_explain(case, model, tmp_path, capsys):
+def test_explain_and_audit(case, model, tmp_path, capsys):
     explained(case, model, tmp_path, capsys)
+    audited(model, tmp_path, capsys)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("case", [case for case in CASES if case not in EXPLAINED])
-def test_explain_of_every_format(case, model, tmp_path, capsys):
+def test_explain_and_audit_of_every_format(case, model, tmp_path, capsys):
     explained(case, model, tmp_path, capsys)
+    audited(model, tmp_path, capsys)
 
 
 def test_every_case_with_reference_outputs_is_here(foreign):

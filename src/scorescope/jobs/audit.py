@@ -38,7 +38,7 @@ from scorescope.probes.audit.search import Directions
 from scorescope.probes.features_opening import open_features
 from scorescope.probes.opening_check import open_checked
 from scorescope.study.base import Study, study
-from scorescope.study.provenance import own_training_images
+from scorescope.study.provenance import of_class, own_training_images
 from scorescope.study.results import Results
 from scorescope.study.storage import write_strict_json
 from scorescope.study.workspace import Workspace
@@ -126,10 +126,10 @@ class Audit(Study[AuditConfig]):
             raise UserError("an audit compares with training images: say where they are with --data")
         models = [_open(path, config, workspace) for path in config.models]
         images, imported = _images(config, models, workspace)
-        if config.class_label is not None:
-            images = DataSplit(
-                _of_class(images.train, config), None if images.test is None else _of_class(images.test, config)
-            )
+        if not models:
+            images = DataSplit(of_class(images.train, config.class_label), images.test)
+        if images.test is not None:
+            images = DataSplit(images.train, of_class(images.test, config.class_label))
         found, steps = [], []
         if models:
             for model in models:
@@ -159,6 +159,8 @@ class Audit(Study[AuditConfig]):
         others = None
         if training.stored < images.train.stored and images.test is not None:
             others = _rest_of(images.train, training)
+        training = of_class(training, config.class_label)
+        others = None if others is None else of_class(others, config.class_label)
         flips = model.config.flips if config.flips is None else config.flips
         settings = config.measurement.model_copy(update={"flips": flips})
         sets = _sets(training, images.test, others, config.count, settings)
@@ -320,11 +322,6 @@ def _imported(
         first = record.skipped[0]
         said += f"; {len(record.skipped)} broken ones were left out, the first {first.name} ({first.reason})"
     return store, f"{said}{''.join('; ' + note for note in record.notes)}."
-
-
-def _of_class(images: ImageSet, config: AuditConfig) -> ImageSet:
-    assert config.class_label is not None
-    return images.of_class(config.class_label) if images.labels is not None else images
 
 
 def _rest_of(images: ImageSet, chosen: ImageSet) -> ImageSet | None:

@@ -130,6 +130,7 @@ class Explain(Study[ExplainConfig]):
         from scorescope.lenses import Subject, lenses, look
         from scorescope.lenses.methods import measurement_methods
         from scorescope.posterior.processes import check_same_images
+        from scorescope.study.provenance import of_class
         from scorescope.study.results import Results
 
         images = opened.images
@@ -141,10 +142,11 @@ class Explain(Study[ExplainConfig]):
         names = ["network", *(f"other {index}" for index in range(1, len(opened.networks)))]
         models = [_model(network, name, images) for name, network in zip(names, opened.networks, strict=True)]
         own = models[0].training
+        unseen = None if images.test is None else of_class(images.test, models[0].network.class_label)
         subject = Subject(
             networks={name: model.network for name, model in zip(names, models, strict=True)},
             training={name: model.training for name, model in zip(names, models, strict=True)},
-            held_out=images.test,
+            held_out=unseen,
             names=config.mechanisms,
         )
         results = Results(study=self.name, title=self.title)
@@ -154,7 +156,7 @@ class Explain(Study[ExplainConfig]):
             workspace.show(results, {later.title: later.question for later in chosen[place:]})
             found[entry.name] = look(entry(), results, subject, config.measurement, workspace)
             results.headline = _headline(results, found)
-        held_out = f"{images.test.name}, {images.test.stored} images" if images.test is not None else "none"
+        held_out = f"{unseen.name}, {unseen.stored} images" if unseen is not None else "none"
         results.methods = {
             "Training images": f"{own.stored} images of {own.name}, shape {own.image_shape}; {models[0].provenance}.",
             "Held-out images": f"{held_out}.",
@@ -220,13 +222,18 @@ def _opened(config: ExplainConfig, workspace: Workspace) -> Opened:
 
 
 def _model(network: NetworkDenoiser, name: str, images: DataSplit) -> _Model:
-    from scorescope.study.provenance import own_training_images
+    from scorescope.study.provenance import of_class, own_training_images
 
     named = copy.copy(network)
     named.name = name
     training, provenance = images.train, "as given"
     if network.config is not None:
         training, provenance = own_training_images(network.config, images.train)
+    if network.class_label is not None and training.labels is not None:
+        training, provenance = (
+            of_class(training, network.class_label),
+            f"{provenance}; class {network.class_label} alone",
+        )
     return _Model(named, training, network.origin or f"{network.name}, opened before.", provenance)
 
 

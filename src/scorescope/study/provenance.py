@@ -1,4 +1,4 @@
-"""Which images a checkpoint was trained on, as far as it says so itself."""
+"""Which images a checkpoint was trained on, as far as it says so itself, and which of them it is compared with."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def _chosen(config: NetworkConfig, images: ImageSet) -> tuple[ImageSet, str]:
         return images, ITS_OWN
     said = "the checkpoint was trained on other images" if "data_sha256" in record else "the checkpoint does not say"
     return images, f"as given; {said}"
+
+
+def of_class(images: ImageSet, label: int | None) -> ImageSet:
+    """The images that a network asked for one class is compared with: those of the class, where there are classes.
+
+    Raises UserError if there are labels and none of them is this one.
+    """
+    return images if label is None or images.labels is None else images.of_class(label)
