@@ -271,13 +271,15 @@ def mechanism_claims(results: Results, label: str, deviations: Mapping[str, Devi
 
 
 def best_mechanism(found: Deviation) -> str:
-    """Which mechanism explains most of the deviation and how much, in a clause."""
+    """Which mechanism explains most of the deviation and how much, in a clause; none, where memorization is nearest."""
     shares = {name: found.explained_overall(name) for name in found.to_mechanism}
     known = {name: share for name, share in shares.items() if np.isfinite(share)}
     if not known:
         return "it deviates from the optimal denoiser too little for any mechanism to explain"
     best, *rest = sorted(known, key=lambda name: known[name], reverse=True)
-    others = ", ".join(f"{name} {known[name]:.0%}" for name in rest[:3])
+    if known[best] <= 0:
+        return "no mechanism is nearer to it than the optimal denoiser of its training images, which is memorization"
+    others = ", ".join(f"{name} {known[name]:.0%}" for name in rest[:3] if known[name] > 0)
     return f"{best} explains {known[best]:.0%} of its deviation from memorization" + (f" ({others})" if others else "")
 
 
