@@ -13,7 +13,8 @@ from scipy import stats
 
 from scorescope.probes.audit import copies, leakage, membership, search
 from scorescope.probes.audit.agreement import agreement
-from scorescope.probes.proportions import newcombe, wilson
+from scorescope.probes.audit.verdict import Evidence, rule
+from scorescope.probes.proportions import Interval, newcombe, wilson
 
 DRAWS = 200
 FEATURES = 12
@@ -241,3 +242,10 @@ def test_samples_for_half_widths_of_the_audit() -> None:
     assert leakage.samples_for(0.2) == pytest.approx(193, abs=1)
     assert leakage.samples_for(0.1, 300) is None
     assert leakage.samples_for(0.1, 10**6) == pytest.approx(385, abs=2)
+
+
+def test_training_images_of_one_colour_leave_other_samples_undecided():
+    clean = {"copied": Interval(0.0, 0.0, 0.02), "leakage": Interval(0.0, -0.05, 0.05)}
+    assert rule(Evidence(**clean)).state == "generalizes"
+    assert rule(Evidence(**clean, flat=True)).state == "undecided"
+    assert rule(Evidence(Interval(1.0, 0.9, 1.0), Interval(1.0, 0.8, 1.0), flat=True)).state == "memorizes"

@@ -244,9 +244,6 @@ def same_bytes(samples: ImageSet, sets: AuditSets) -> npt.NDArray[np.bool_]:
 def _evidence(
     sets: AuditSets, best: Nearness, regions: Regions | None, denoising: Denoising | None, fdr: float
 ) -> Evidence:
-    few = ""
-    if sets.leave_one_out and len(sets.kept) < 3:
-        few = f"with so few different training images ({len(sets.kept)}) and no unseen ones nothing can be told"
     return Evidence(
         copied=best.copied.share,
         leakage=None if best.leakage is None else best.leakage.leakage,
@@ -257,7 +254,8 @@ def _evidence(
         modelling=modelled(denoising, best.nearer_than_nothing),
         samples=len(best.p),
         calibration=len(best.t_unseen),
-        few_images=few,
+        few_images=sets.few,
+        flat=sets.flat,
     )
 
 

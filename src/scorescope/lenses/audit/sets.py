@@ -55,6 +55,18 @@ class AuditSets:
         """Whether T calibrates itself, for want of unseen images."""
         return self.control is None
 
+    @property
+    def few(self) -> str:
+        """Why so few training images tell nothing; empty if they do."""
+        if self.leave_one_out and len(self.kept) < 3:
+            return f"with so few different training images ({len(self.kept)}) and no unseen ones nothing can be told"
+        return ""
+
+    @property
+    def flat(self) -> bool:
+        """Whether every training image is of one colour."""
+        return all((block == block[..., :1, :1]).all() for _, block in self.training.chunks(4096))
+
     def name(self, entry: int) -> str:
         """Where entry `entry` of T came from."""
         return name_of(self.given, int(self.kept[entry % len(self.kept)]))

@@ -106,7 +106,7 @@ def audit_arrays(trained: Trained, samples: Mapping[str, Any], config: Measureme
         f"near/{key}": np.concatenate([_padded(arrays[key], per_network, key) for arrays in per_network])
         for key in per_network[0]
     }
-    found |= {"control": sets.control is not None, "different": len(sets.kept), "notes": notes}
+    found |= {"control": sets.control is not None, "few": sets.few, "flat": sets.flat, "notes": notes}
     for name in trained.networks:
         found |= {f"reference/{name}/{key}": value for key, value in _references(trained, name, config).items()}
     return found
@@ -136,9 +136,6 @@ def audited(
         trained.first_training.flips,
         settings,
     )
-    few = ""
-    if not arrays["control"] and arrays["different"] < 3:
-        few = f"with {arrays['different']} different training images and no unseen ones nothing can be told"
     evidence = Evidence(
         copied=near.copied.share,
         leakage=None if near.leakage is None else near.leakage.leakage,
@@ -147,7 +144,8 @@ def audited(
         listed=(int((near.q <= settings.fdr).sum()), 0),
         samples=len(near.p),
         calibration=len(near.t_unseen),
-        few_images=few,
+        few_images=arrays["few"],
+        flat=bool(arrays["flat"]),
     )
     alike = None
     if len(trained.networks) == 2:

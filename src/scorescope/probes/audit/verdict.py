@@ -28,7 +28,7 @@ MANY = 0.5
 BOUND = 0.1
 GAP = 0.3
 TAIL, TOGETHER = 0.025, 0.05
-WIDEST = 0.45
+WIDEST = 0.25
 """The largest bound at which anything is said to generalize."""
 
 RULE = (
@@ -56,7 +56,8 @@ class Evidence:
         modelling: whether the model models such images; None where there are only samples.
         samples: how many samples were looked at.
         calibration: how many calibration images there were.
-        few_images: whether the training set itself is too small or too uniform for any p-value.
+        few_images: why the training set itself is too small for any p-value; empty if it is not.
+        flat: whether every training image is of one colour, so that other samples are near to none of them.
     """
 
     copied: Interval | None
@@ -69,6 +70,7 @@ class Evidence:
     samples: int = 0
     calibration: int = 0
     few_images: str = ""
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False)
     above = _above(evidence)
     if above:
         return Ruling("in transition", bound, TOGETHER + evidence.fdr * _lists(evidence), None, "; ".join(above))
+    if evidence.flat:
+        because = (
+            "every training image is of one colour: a sample that is not cannot be near to one, whatever was learned"
+        )
+        return Ruling("undecided", bound, None, None, because)
     upper = max(copied.high, -1.0 if leakage is None else leakage.high)
     reached = bound
     if allow_wider and bound < upper <= WIDEST:
