@@ -29,7 +29,7 @@ test-fast: $(INSTALLED_DEV)
 	$(PYTEST) -m "not slow and not exhaustive"
 
 test-exhaustive: $(INSTALLED_DEV)
-	$(PYTEST) -m exhaustive
+	$(PYTEST) --dist load -m exhaustive
 
 test-all: test test-exhaustive
 
