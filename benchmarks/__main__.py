@@ -6,6 +6,8 @@ import argparse
 
 from benchmarks import (
     audit,
+    audit_costs,
+    audit_networks,
     device,
     harness,
     jacobian,
@@ -30,6 +32,8 @@ ROWS = {
 }
 OWN = {
     "audit": audit.keep,
+    "audit-costs": audit_costs.keep,
+    "audit-networks": audit_networks.keep,
     "older": older.keep,
     "memory": memory.keep,
     "sharding": sharding.keep,

@@ -1,8 +1,12 @@
-"""The audit's error rates on real images, and what it costs: false alarms, coverage and power; time and memory.
+"""The audit's error rates on real images: false alarms, coverage and power.
 
-*Error rates.* Of a data set T, C and H are drawn, several times; unseen images beyond these are dealt out as samples, many
-times for each: none of them is a copy, so every alarm is false. For coverage a known share of samples is replaced by copies
-through JPEG. *Costs.* 50,000 samples against 50,000 training and 50,000 control images, in pixels and in embedded features.
+Of a data set T, C, H and a pool of further images are drawn, fifty times (ten times at the largest size). Of the pool 128
+images are dealt out as samples, many times for each: none of them is a copy, so every alarm is false. For coverage a known
+share of samples is replaced by training images through JPEG. Images of the pool that are near-duplicates of a training image
+are left out as `audit_sets` leaves them out of H, and counted.
+
+All draws of a split share its images, so the uncertainty of every rate is that of the mean over splits. Features are computed
+once for all images of a data set, and a split is searched once.
 
 ``python -m benchmarks audit``; results are kept in ``benchmarks/results/audit.json``.
 """
@@ -10,10 +14,9 @@ through JPEG. *Costs.* 50,000 samples against 50,000 training and 50,000 control
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
-import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +25,30 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, relu
 
+from benchmarks.data import fifty_thousand
 from scorescope.data import ImageSet, load_images
+from scorescope.data.duplicates import find_common
 from scorescope.lenses.audit.nearness import Nearness, nearness, searched
 from scorescope.lenses.audit.sets import AuditSets, audit_sets
 from scorescope.lenses.audit.settings import AuditSettings
-from scorescope.probes.audit.copies import conformal, copied_share, q_values
+from scorescope.probes.audit.copies import conformal, copied_share, q_values, statistic
 from scorescope.probes.audit.leakage import Sides, leakage
-from scorescope.probes.audit.planting import planted
-from scorescope.probes.audit.search import Directions, Found
+from scorescope.probes.audit.planting import LOCAL
+from scorescope.probes.audit.search import AT_ONCE, Directions, Found, Vectors
 from scorescope.probes.audit.verdict import Evidence, rule
-from scorescope.probes.features import FunctionFeatures
+from scorescope.probes.features import FeatureSpace, FunctionFeatures
 from scorescope.probes.features_opening import open_features
 
-SETS = {"fashion-mnist": (100, 1000, 10000), "digits": (100, 400), "natural-patches": (100, 1000)}
+SETS: Mapping[str, tuple[Callable[[], ImageSet], tuple[int, ...]]] = {
+    "digits": (lambda: load_images("digits").train, (100, 400)),
+    "fashion-mnist": (lambda: load_images("fashion-mnist").train, (100, 1000, 10000)),
+    "CIFAR-10": (fifty_thousand, (100, 1000, 10000)),
+}
 SPACES = ("pixels", "embedded", "random filters")
-SAMPLES, DRAWS, SPLITS, POOL = 128, 200, 5, 1500
+SAMPLES, DRAWS, SPLITS, FEW_SPLITS, LARGE = 128, 1000, 50, 10, 10000
+POOL, MOST = 3000, 40_000
 SHARES = (0.1, 0.5)
-MANY = 50_000
+SETTINGS = AuditSettings(planted=20, calibration=2000)
 FILE = Path(__file__).parent / "results" / "audit.json"
 
 
@@ -51,83 +61,170 @@ def random_filters(images: Tensor) -> Tensor:
     return avg_pool2d(relu(conv2d(hidden, second, padding=1)), 2).flatten(1)
 
 
+class Known(Directions):
+    """Unit vectors of a feature space, computed once for the images that all splits are drawn of.
+
+    Args:
+        space: the feature space.
+        images: of which all sets are subsets.
+    """
+
+    def __init__(self, space: FeatureSpace, images: ImageSet) -> None:
+        super().__init__(space)
+        self.pixels = images.pixels
+        self.vectors: Vectors = super().all_of(images)
+
+    def blocks(self, images: ImageSet) -> Iterator[tuple[int, Vectors]]:
+        """See `Directions.blocks`."""
+        if images.pixels is not self.pixels or images.indices is None:
+            yield from super().blocks(images)
+            return
+        for start in range(0, len(images), AT_ONCE):
+            yield start, self.vectors[images.indices[start : start + AT_ONCE]]
+
+
 def keep() -> str:
-    """Measure everything, write the file, and say it as text."""
-    rows = [row for data in SETS for space in SPACES for row in error_rates(data, space)]
-    found = {"error rates": rows, "costs": costs()}
-    FILE.write_text(json.dumps(found, indent=1) + "\n")
-    return text(found)
+    """Measure everything, write the file after every row, and say it as text."""
+    rows: list[dict[str, Any]] = []
+    for data in SETS:
+        for row in error_rates(data):
+            rows.append(row)
+            FILE.write_text(json.dumps({"samples": SAMPLES, "error rates": rows}, indent=1) + "\n")
+    return text(rows)
 
 
-def error_rates(data: str, space: str) -> list[dict[str, Any]]:
-    """False alarms, coverage and power for every size of a data set, in one feature space."""
-    images = load_images(data)
-    pool = images.train
-    directions = Directions(
-        FunctionFeatures(random_filters, space) if space == "random filters" else open_features(space)
+def error_rates(data: str) -> Iterator[dict[str, Any]]:
+    """False alarms, coverage and power for every feature space and size of a data set."""
+    opened, sizes = SETS[data]
+    images = opened()
+    some = np.random.default_rng(0).permutation(images.stored)[:MOST]
+    images = ImageSet(images.take(some), name=images.name)
+    splits = {(size, seed): split_of(images, size, seed) for size in sizes for seed in range(_splits(size))}
+    for word in SPACES:
+        space = FunctionFeatures(random_filters, word) if word == "random filters" else open_features(word)
+        directions = Known(space, images)
+        for size in sizes:
+            started, counts = time.process_time(), [Split() for _ in range(_splits(size))]
+            for seed, split in enumerate(counts):
+                measure(*splits[size, seed], directions, np.random.default_rng(seed), split, DRAWS // len(counts))
+            row = {"data": images.name, "features": word, "N": size, **summary(counts)}
+            row["near-duplicates left out"] = sum(splits[size, seed][2] for seed in range(len(counts)))
+            row["processor seconds"] = round(time.process_time() - started, 1)
+            print(json.dumps(row), flush=True)
+            yield row
+
+
+class Split:
+    """What was counted in one split.
+
+    Attributes:
+        rates: name -> one number a draw.
+        power: kind of planted copies -> share found.
+        statistic: which was chosen.
+    """
+
+    def __init__(self) -> None:
+        self.rates: dict[str, list[float]] = {}
+        self.power: dict[str, float] = {}
+        self.statistic = ""
+
+    def add(self, **values: float) -> None:
+        """One draw; names are written with underscores for spaces."""
+        for name, value in values.items():
+            self.rates.setdefault(name.replace("_", " "), []).append(float(value))
+
+
+def split_of(images: ImageSet, size: int, seed: int) -> tuple[AuditSets, ImageSet, int]:
+    """T, C and H; the pool; and how many near-duplicates of T were left out of the pool."""
+    order = np.random.default_rng(seed).permutation(images.stored)
+    many = min(POOL, (images.stored - size) // 4)
+    training, pool = images.subset(order[:size]), images.subset(order[size : size + many])
+    rest = images.subset(order[size + many :][: 2 * max(size, 500) + 4000])
+    sets = audit_sets(
+        training, rest, near=SETTINGS.near, flips=False, calibration=SETTINGS.calibration or 2000, seed=seed
     )
-    rows = []
-    for size in SETS[data]:
-        counts: dict[str, list[float]] = {}
-        splits = 1 if size >= 10000 else SPLITS
-        started = time.process_time()
-        for split in range(splits):
-            _one_split(pool, size, split, directions, counts, SPLITS * DRAWS // splits)
-        row: dict[str, Any] = {"data": data, "features": space, "N": size, "draws": SPLITS * DRAWS}
-        row |= {name: round(float(np.mean(values)), 4) for name, values in counts.items()}
-        row["processor seconds"] = round(time.process_time() - started, 1)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    return rows
+    near = np.unique(find_common(training, pool, SETTINGS.near).second)
+    return sets, pool.subset(np.setdiff1d(np.arange(many), near)), len(near)
 
 
-def _one_split(
-    images: ImageSet, size: int, seed: int, directions: Directions, counts: dict[str, list[float]], draws: int
+def measure(
+    sets: AuditSets,
+    pool: ImageSet,
+    left_out: int,
+    directions: Directions,
+    random: np.random.Generator,
+    split: Split,
+    draws: int,
 ) -> None:
-    random = np.random.default_rng(seed)
-    order = random.permutation(images.stored)
-    pool_size = min(POOL, (images.stored - size) // 4)
-    pool, rest = (
-        images.subset(order[size : size + pool_size]),
-        images.subset(order[size + pool_size :][: 2 * size + 4000]),
+    """Search once, draw many times."""
+    arrays = searched(pool, sets, directions, SETTINGS, "")
+    found = nearness(arrays, directions.name, sets.control is not None, False, SETTINGS)
+    split.statistic = found.statistic
+    split.power = {kind: one.value for kind, one in found.power.items() if kind not in (*LOCAL, "mirrored")}
+    copies = statistic(
+        found.statistic, arrays["planted/JPEG/similarity"], np.ravel(arrays["planted/JPEG/control similarity"])
     )
-    settings = AuditSettings(planted=50, calibration=2000)
-    sets = audit_sets(images.subset(order[:size]), rest, near=settings.near, flips=False, calibration=2000, seed=seed)
-    originals = sets.training.tensor(random.integers(0, sets.training.stored, 100))
-    copies = planted("JPEG", originals, originals)
-    both = torch.cat([pool.tensor(), copies])
-    samples = ImageSet(((both + 1) * 127.5).round().to(torch.uint8).numpy(), name="pool")
-    arrays = searched(samples, sets, directions, settings, "")
-    found = nearness(arrays, directions.name, sets.control is not None, sets.training.flips, settings)
-    for kind in ("exact", "shifted 1 pixel", "brighter", "noisy", "JPEG"):
-        counts.setdefault(f"power {kind}", []).append(found.power[kind].value)
+    beyond = float(np.mean(arrays["planted/JPEG/nearer"]) - np.mean(arrays["samples/nearer"]))
     for _ in range(draws):
-        chosen = random.choice(pool_size, min(SAMPLES, pool_size), replace=False)
-        _one_draw(found, arrays, sets, chosen, counts)
+        chosen = random.choice(pool.stored, min(SAMPLES, pool.stored), replace=False)
+        _clean(found, arrays, chosen, split)
         for share in SHARES:
-            mixed = chosen.copy()
-            copied = random.random(len(mixed)) < share
-            mixed[copied] = pool_size + random.integers(0, len(copies), int(copied.sum()))
-            interval = copied_share(found.t[mixed], found.t_unseen).share
-            # The share drawn, not the share intended, is what there was; the interval is about the latter.
-            counts.setdefault(f"covers {share:g}", []).append(interval.low <= share <= interval.high)
+            copied = random.random(len(chosen)) < share
+            places = random.integers(0, len(copies), len(chosen))
+            mixed = np.where(copied, copies[places], found.t[chosen])
+            interval = copied_share(mixed, found.t_unseen).share
+            q = q_values(conformal(mixed, found.t_unseen))
+            mine = _joined(_sides(arrays, "planted/JPEG", places), _sides(arrays, "samples", chosen), copied)
+            leaked = leakage(mine, _sides(arrays, "unseen"), q <= SETTINGS.fdr).leakage
+            split.add(
+                **{
+                    f"copies_cover_{share:g}": interval.low <= share <= interval.high,
+                    f"leakage_covers_{share:g}": leaked.low <= 2 * share * beyond <= leaked.high,
+                }
+            )
 
 
-def _one_draw(
-    found: Nearness, arrays: dict[str, Any], sets: AuditSets, chosen: np.ndarray, counts: dict[str, list[float]]
-) -> None:
+def _clean(found: Nearness, arrays: Mapping[str, Any], chosen: np.ndarray, split: Split) -> None:
+    """One draw without copies: which interval, list or verdict raises a false alarm."""
     q = q_values(conformal(found.t[chosen], found.t_unseen))
-    leaked = leakage(_sides(arrays, "samples", chosen), _sides(arrays, "unseen", None), q <= 0.05)
+    listed = int((q <= SETTINGS.fdr).sum())
+    leaked = leakage(_sides(arrays, "samples", chosen), _sides(arrays, "unseen"), q <= SETTINGS.fdr).leakage
     share = copied_share(found.t[chosen], found.t_unseen).share
-    ruling = rule(Evidence(share, leaked.leakage, listed=(int((q <= 0.05).sum()), 0)), allow_wider=True)
-    counts.setdefault("alarm list", []).append(bool((q <= 0.05).any()))
-    counts.setdefault("alarm verdict", []).append(ruling.state in ("in transition", "memorizes"))
-    counts.setdefault("memorizes", []).append(ruling.state == "memorizes")
-    counts.setdefault("leakage covers 0", []).append(leaked.leakage.low <= 0 <= leaked.leakage.high)
-    counts.setdefault("leakage ±", []).append((leaked.leakage.high - leaked.leakage.low) / 2)
+    states = {
+        lists: rule(Evidence(share, leaked, listed=(lists, 0), samples=len(chosen)), allow_wider=True).state
+        for lists in {0, listed}
+    }
+    split.add(
+        alarm_copies=share.low > 0,
+        alarm_leakage=leaked.low > 0,
+        alarm_intervals=states[0] in ("in transition", "memorizes"),
+        alarm_list=listed > 0,
+        alarm_verdict=states[listed] in ("in transition", "memorizes"),
+        memorizes=states[listed] == "memorizes",
+        generalizes=states[listed] == "generalizes",
+        leakage_covers_0=leaked.low <= 0 <= leaked.high,
+        half_width_of_leakage=(leaked.high - leaked.low) / 2,
+    )
 
 
-def _sides(arrays: dict[str, Any], name: str, chosen: np.ndarray | None) -> Sides:
+def summary(counts: list[Split]) -> dict[str, Any]:
+    """Means over all draws, and the standard errors that the means of the splits give."""
+    row: dict[str, Any] = {"splits": len(counts), "draws": sum(len(one.rates["memorizes"]) for one in counts)}
+    row["statistic"] = Counter(one.statistic for one in counts).most_common(1)[0][0]
+    for name in counts[0].rates:
+        means = [float(np.mean(one.rates[name])) for one in counts]
+        row[name] = round(float(np.mean(means)), 4)
+        if name.startswith(("alarm", "copies", "leakage")):
+            row[f"{name} ±"] = round(float(np.std(means, ddof=1) / len(means) ** 0.5), 4)
+    row["power"] = {kind: round(float(np.mean([one.power[kind] for one in counts])), 3) for kind in counts[0].power}
+    return row
+
+
+def _splits(size: int) -> int:
+    return FEW_SPLITS if size >= LARGE else SPLITS
+
+
+def _sides(arrays: Mapping[str, Any], name: str, chosen: np.ndarray | None = None) -> Sides:
     rows = slice(None) if chosen is None else chosen
 
     def one(prefix: str) -> Found:
@@ -139,50 +236,32 @@ def _sides(arrays: dict[str, Any], name: str, chosen: np.ndarray | None) -> Side
     return Sides(arrays[f"{name}/nearer"][rows], one(""), one("control "))
 
 
-def costs() -> list[dict[str, Any]]:
-    """Time and memory in a process of its own for each feature space."""
-    rows = []
-    for space in ("pixels", "embedded"):
-        words = [sys.executable, "-c", f"from benchmarks.audit import cost; cost({space!r})"]
-        done = subprocess.run(words, check=True, capture_output=True, text=True)
-        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    return rows
+def _joined(copies: Sides, others: Sides, copied: np.ndarray) -> Sides:
+    """The sides of copies where `copied` is true, of others elsewhere."""
+
+    def one(first: Found, second: Found) -> Found:
+        index = np.where(copied[:, None], first.index, second.index)
+        none = np.zeros(len(index), np.int64)
+        return Found(np.where(copied[:, None], first.similarity, second.similarity), index, none, none)
+
+    return Sides(
+        np.where(copied, copies.nearer, others.nearer),
+        one(copies.training, others.training),
+        one(copies.control, others.control),
+    )
 
 
-def cost(space: str, many: int = MANY) -> None:
-    """Search for `many` samples among `many` training and `many` control images, and print what it took."""
-    images = load_images("fashion-mnist").train
-    started, processor = time.perf_counter(), time.process_time()
-    everything = _enough(images, 3 * many + 5000)
-    training, control = everything.subset(range(many)), everything.subset(range(many, 2 * many))
-    samples = everything.subset(range(2 * many, 3 * many))
-    unseen = everything.subset(range(3 * many, 3 * many + 5000))
-    settings = AuditSettings(features=(space,))
-    sets = AuditSets(training, training, np.arange(many), control, unseen, None, 0, 0, ())
-    arrays = searched(samples, sets, Directions(open_features(space)), settings, "searching")
-    nearness(arrays, space, sets.control is not None, sets.training.flips, settings)
-    record = {
-        "features": space,
-        "samples": many,
-        "training": many,
-        "control": many,
-        "seconds": round(time.perf_counter() - started, 1),
-        "processor seconds": round(time.process_time() - processor, 1),
-        "memory (MB)": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
-    print(json.dumps(record))
-
-
-def _enough(images: ImageSet, count: int) -> ImageSet:
-    """So many different images of a kind: shifted by a pixel where there are not enough."""
-    pixels = images.read(0, images.stored)
-    parts = [np.roll(pixels, (place // 3, place % 3), (2, 3)) for place in range(-(-count // len(pixels)))]
-    return ImageSet(np.concatenate(parts)[:count], name=images.name)
-
-
-def text(found: dict[str, Any]) -> str:
-    """The tables as text."""
-    lines = ["", "audit: error rates"]
-    lines += ["  ".join(f"{key} {value}" for key, value in row.items()) for row in found["error rates"]]
-    lines += ["audit: costs", *("  ".join(f"{key} {value}" for key, value in row.items()) for row in found["costs"])]
+def text(rows: list[dict[str, Any]]) -> str:
+    """The table of the documentation, as Markdown."""
+    lines = [
+        "| data | features | N | list | intervals | any word | leakage covers 0 | 10 % copies | 50 % copies | finds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        power = ", ".join(f"{kind} {value:.0%}" for kind, value in row["power"].items())
+        rates = [
+            f"{row[f'alarm {name}']:.1%} ± {row[f'alarm {name} ±']:.1%}" for name in ("list", "intervals", "verdict")
+        ]
+        covers = [f"{row[name]:.1%}" for name in ("leakage covers 0", "copies cover 0.1", "copies cover 0.5")]
+        lines.append("| " + " | ".join([row["data"], row["features"], f"{row['N']:,}", *rates, *covers, power]) + " |")
     return "\n".join(lines)

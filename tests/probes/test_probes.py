@@ -11,7 +11,6 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers.base import Denoiser
 from scorescope.probes.attribution import deviation
 from scorescope.probes.errors import denoising_psnr, forward_inputs, input_psnr, reverse_inputs
-from scorescope.probes.memorization import copied_share
 from scorescope.probes.similarity import cosine_similarity, nearest
 
 
@@ -102,9 +101,3 @@ def test_an_image_of_the_set_can_be_told_from_its_neighbours(digits):
 def test_fewer_images_than_neighbours_asked_for():
     images = ImageSet(np.random.default_rng(0).integers(0, 256, (2, 1, 4, 4), dtype=np.uint8))
     assert nearest(torch.rand(3, 1, 4, 4), images, k=9).index.shape == (3, 2)
-
-
-def test_copied_share_of_the_same_distribution_is_chance():
-    draws = np.random.default_rng(0).normal(size=(2, 20_000))
-    assert copied_share(draws[0], draws[1]) == pytest.approx(0.05, abs=0.01)
-    assert copied_share(draws[0] + 10, draws[1]) == 1

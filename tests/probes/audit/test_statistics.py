@@ -14,7 +14,7 @@ from scipy import stats
 from scorescope.probes.audit import copies, leakage, membership, search
 from scorescope.probes.audit.agreement import agreement
 from scorescope.probes.audit.verdict import Evidence, rule
-from scorescope.probes.proportions import Interval, newcombe, wilson
+from scorescope.probes.proportions import Interval, mixture, newcombe, wilson
 
 DRAWS = 200
 FEATURES = 12
@@ -152,16 +152,75 @@ def test_q_values_are_benjamini_and_hochberg(p: list[float]) -> None:
     np.testing.assert_allclose(copies.q_values(p), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
 def test_copied_share_covers(share: float) -> None:
+    """Exact: in 1,000 draws fewer than 934 have a chance of 1 % at the stated rate."""
     random = np.random.default_rng(7)
     covered = 0
-    for _ in range(DRAWS):
+    for _ in range(1000):
         samples = random.normal(size=150)
         samples[random.random(150) < share] = 30.0
         interval = copies.copied_share(samples, random.normal(size=300)).share
         covered += interval.low - 1e-9 <= share <= interval.high + 1e-9
-    assert covered >= 0.95 * DRAWS - 3 * math.sqrt(DRAWS * 0.05)
+    assert covered >= 934
+
+
+@pytest.mark.parametrize(("samples", "calibration"), [(128, 2000), (128, 400), (1000, 1000)])
+def test_clean_samples_are_said_to_hold_copies_no_more_often_than_stated(samples: int, calibration: int) -> None:
+    """Few lie above the level by chance, and there Newcombe's lower end is too high."""
+    random = np.random.default_rng(12)
+    draws, alarms, plain = 1000, 0, 0
+    for _ in range(draws):
+        mine, others = random.normal(size=samples), random.normal(size=calibration)
+        found = copies.copied_share(mine, others)
+        alarms += found.share.low > 0
+        plain += newcombe(float((mine > found.level).mean()), samples, found.chance, calibration + 1).low > 0
+    assert alarms <= 0.025 * draws + 2.33 * math.sqrt(0.025 * draws)
+    if (samples, calibration) == (128, 2000):
+        assert plain > 0.03 * draws
+
+
+@pytest.mark.parametrize(
+    ("found", "count", "above", "below"),
+    [(0, 30, 3, 298), (5, 128, 20, 1981), (70, 128, 20, 1981), (3, 20, 1, 40), (20, 20, 1, 4), (9, 12, 2, 3)],
+)
+def test_mixture_is_exact(found: int, count: int, above: int, below: int) -> None:
+    """Against the sum over how many are copies, and how many of the others lie above the level by chance."""
+
+    def at_least(many: int, share: float) -> float:
+        total = stats.binom.pmf(count, count, share) * (count >= many)
+        for copied in range(count):
+            by_chance = stats.betabinom.sf(many - copied - 1, count - copied, above, below) if many > copied else 1.0
+            total += stats.binom.pmf(copied, count, share) * by_chance
+        return float(total)
+
+    interval = mixture(found, count, above, below)
+    if interval.low > 0:
+        assert at_least(found, interval.low) == pytest.approx(0.025, abs=1e-4)
+    else:
+        assert at_least(found, 0.0) >= 0.025
+    if interval.high < 1:
+        assert at_least(found + 1, interval.high) == pytest.approx(0.975, abs=1e-4)
+    else:
+        assert found == count
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_verdicts_on_clean_samples_keep_their_rate() -> None:
+    """Statistics and sides of samples and of unseen images alike; four intervals, two of which are of that kind, and lists."""
+    random = np.random.default_rng(13)
+    draws, words = 1000, {"intervals": 0, "any": 0}
+    for _ in range(draws):
+        t, h = random.normal(size=128), random.normal(size=2000)
+        nearer = newcombe(random.binomial(128, 0.53) / 128, 128, random.binomial(2000, 0.53) / 2000, 2000).scaled(2)
+        share, local = copies.copied_share(t, h).share, copies.copied_share(random.normal(size=128), h).share
+        listed = int((copies.q_values(copies.conformal(t, h)) <= 0.05).sum())
+        for name, count in (("intervals", 0), ("any", listed)):
+            ruling = rule(Evidence(share, nearer, Interval(0.0, -0.2, 0.2), local, (count, 0)))
+            words[name] += ruling.state in ("in transition", "memorizes")
+    assert words["intervals"] <= 0.05 * draws + 2.33 * math.sqrt(0.05 * draws)
+    assert words["any"] <= 0.10 * draws + 2.33 * math.sqrt(0.10 * draws)
+    assert words["intervals"] > 0
 
 
 def test_statistics_by_hand() -> None:

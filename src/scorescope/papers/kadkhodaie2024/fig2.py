@@ -26,8 +26,8 @@ from scorescope.papers.kadkhodaie2024.trained import (
     trained_pair,
     training_methods,
 )
+from scorescope.probes.audit.copies import CHANCE, copied_share
 from scorescope.probes.intervals import Estimate, mean_over_images, redrawn_weights
-from scorescope.probes.memorization import CHANCE, copied_share
 from scorescope.probes.transition_size import TransitionSize, transition_size
 from scorescope.study import charts, palette
 from scorescope.study.base import Study, study
@@ -164,14 +164,15 @@ def _tables(results: Results, config: Fig2Config, measured: Sequence[Sampled], f
         for name, estimate in (("between", found.between), ("nearest", found.nearest)):
             row |= {name: estimate.value[place], f"{name} 95 %": _interval(estimate, place)}
         row["held-out"] = found.reference.value[place]
-        row["copied (%)"] = 100 * copied_share(one.similarity, one.found["reference"].astype(np.float64))
+        copied = copied_share(one.similarity, one.found["reference"].astype(np.float64)).share.scaled(100)
+        row |= {"copied (%)": copied.value, "copied 95 %": f"{copied.low:.0f} to {copied.high:.0f}"}
         rows.append(row)
     results.add_table(
         "similarities",
         "Mean similarities for every N",
         "Between: of the two networks' samples from the same noise; nearest: of a sample to its nearest training image;"
-        f" held-out: of a held-out image to it. A copy is nearer to a training image than {1 - CHANCE:.0%} of the held-out"
-        " images are.",
+        f" held-out: of a held-out image to it. Copied: the share of samples that are nearer to a training image than"
+        f" {1 - CHANCE:.0%} of the held-out images are, less what chance brings there, with its interval.",
         pd.DataFrame(rows),
         formats={"between": ".3f", "nearest": ".3f", "held-out": ".3f", "copied (%)": ".0f"},
     )

@@ -17,9 +17,9 @@ import torch
 
 from scorescope.data.images import ImageSet
 from scorescope.papers.niedoba2025.samples import Cast, Images
+from scorescope.probes.audit.copies import CHANCE, copied_share
 from scorescope.probes.features import Features, FeatureSpace, vectors_of
 from scorescope.probes.features_classes import FeatureClasses
-from scorescope.probes.memorization import copied_share
 from scorescope.probes.quality import inception_score, measure_quality
 from scorescope.probes.similarity import nearest
 from scorescope.study import charts
@@ -134,7 +134,10 @@ class QualityMeasure:
         device, seed = self.workspace.device, self.cast.config.seed
         similarity = self._nearest(known)
         row["nearest"] = float(similarity.mean())
-        row["copied (%)"] = float("nan") if self.reference is None else 100 * copied_share(similarity, self.reference)
+        row |= {"copied (%)": float("nan"), "copied 95 %": "–"}
+        if self.reference is not None:
+            copied = copied_share(similarity, self.reference).share.scaled(100)
+            row |= {"copied (%)": copied.value, "copied 95 %": f"{copied.low:.0f} to {copied.high:.0f}"}
         vectors = vectors_of(self.space, known, device=device)
         row["score"] = _score(self.space, self.classes, known, vectors, seed, self.workspace)
         return [
@@ -206,11 +209,11 @@ def show_quality(results: Results, cast: Cast, frame: pd.DataFrame, space: Featu
         "samples",
         "Samples by themselves",
         f"{score.capitalize()}: {said_of_classes or 'not measured, as nothing tells classes'}. Nearest: mean pixel cosine with"
-        " the nearest training image. Copied: nearer to a training image than 95 % of held-out images are. Finite: trajectories"
-        " that stayed within all bounds.",
-        frame.drop_duplicates("samples of")[["samples of", "score", "nearest", "copied (%)", "finite"]].rename(
-            columns={"score": score}
-        ),
+        f" the nearest training image. Copied: the share that is nearer to a training image than {1 - CHANCE:.0%} of held-out"
+        " images are, less what chance brings there, with its interval. Finite: trajectories that stayed within all bounds.",
+        frame.drop_duplicates("samples of")[
+            ["samples of", "score", "nearest", "copied (%)", "copied 95 %", "finite"]
+        ].rename(columns={"score": score}),
         formats={"nearest": ".3f", "copied (%)": ".0f", score: ".2f"},
     )
     results.methods["Sample quality"] = (

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorescope.probes.audit.search import Floats
-from scorescope.probes.proportions import Interval, newcombe
+from scorescope.probes.proportions import Interval, mixture
 
 Statistic = Literal["similarity", "margin", "ratio"]
 STATISTICS: tuple[Statistic, ...] = ("margin", "ratio", "similarity")
@@ -36,8 +36,6 @@ NEIGHBOURS = 20
 FDR = 0.05
 CHANCE = 0.01
 """Share of unseen images that lie above the level from which the share of copies is counted."""
-WIDER = 0.96
-"""Level at which Newcombe's interval is taken: for shares near ½ of about a hundred samples it covers a percent too seldom."""
 SMALLEST = 1e-3
 """Squared distance that counts as none: what an 8-bit file or a mild JPEG leaves."""
 
@@ -115,9 +113,10 @@ class CopiedShare:
 def copied_share(samples: npt.ArrayLike, calibration: npt.ArrayLike, chance: float = CHANCE) -> CopiedShare:
     """The share of samples that are copies, from how many more lie above a high level than unseen images do.
 
-    The level is the statistic of the calibration image that a share `chance` of them exceeds, the highest of few. If a share π
-    of samples are copies above the level, ``P(t(g) ≥ level) = π + (1 − π) P(t(h) ≥ level)``; the difference of the two
-    proportions has Newcombe's interval.
+    The level is the statistic of the calibration image that a share `chance` of them exceeds, the b-th highest. Unseen images
+    lie above it with a probability U that is itself unknown; over draws of h calibration images U has the distribution
+    Beta(b, h + 1 − b), whatever that of the statistic. If a share π of samples are copies above the level, a sample lies above
+    it with probability ``π + (1 − π) U``. From the number that do follows an exact interval of π (`mixture`).
 
     Args:
         samples: statistics (m,).
@@ -127,7 +126,5 @@ def copied_share(samples: npt.ArrayLike, calibration: npt.ArrayLike, chance: flo
     mine, ranked = np.asarray(samples, dtype=np.float64), np.sort(np.asarray(calibration, dtype=np.float64))
     beyond = max(1, math.floor(chance * (len(ranked) + 1)))
     level = float(ranked[-beyond])
-    above, by_chance = float((mine > level).mean()), beyond / (len(ranked) + 1)
-    difference = newcombe(above, len(mine), by_chance, len(ranked) + 1, WIDER)
-    share = Interval(*(one / (1 - by_chance) for one in (difference.value, difference.low, difference.high)))
-    return CopiedShare(share.clipped(0, 1), level, by_chance)
+    share = mixture(int((mine > level).sum()), len(mine), beyond, len(ranked) + 1 - beyond)
+    return CopiedShare(share, level, beyond / (len(ranked) + 1))
