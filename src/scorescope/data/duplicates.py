@@ -5,8 +5,9 @@ brightness nor contrast counts) of at least a stated number: 0.995 is what a JPE
 reach by chance.
 
 No pair is missed. Two unit vectors of similarity s lie ``√(2 − 2s)`` apart, and no farther in any orthonormal projection: so
-images are compared in their 8×8 lowest cosine waves first, sorted along the widest direction of these, and only pairs that are
-near enough there are compared pixel by pixel. Memory is 64 numbers an image and a block of pairs.
+images are compared in their 8×8 lowest cosine waves first, cut into slabs along the widest direction of these and sorted along
+the next, and only pairs that are near enough there are compared pixel by pixel. Memory is 64 numbers an image and a block of
+pairs.
 """
 
 from __future__ import annotations
@@ -166,26 +167,41 @@ def _near_pairs(
 
 
 def _candidates(mine: Floats, yours: Floats, radius: float) -> Iterator[tuple[Indices, Indices]]:
-    """Places of all pairs that are within `radius` in the waves, a block of rows at a time, no more than a few at once."""
+    """Places of all pairs that are within `radius` in the waves, a block of rows at a time, no more than a few at once.
+
+    Images are cut into slabs along the widest direction and sorted along the second widest within each: a pair lies in one
+    slab or in two neighbours, and not far apart there.
+    """
     spread = yours - yours.mean(0)
-    axis = np.linalg.eigh(spread.T @ spread)[1][:, -1].astype(np.float32)
-    along_mine, along_yours = mine @ axis, yours @ axis
-    order_mine, order_yours = np.argsort(along_mine, kind="stable"), np.argsort(along_yours, kind="stable")
-    sorted_yours = yours[order_yours]
+    axes = np.linalg.eigh(spread.T @ spread)[1][:, -2:].astype(np.float32)
+    my_slab, along_mine, order_mine = _slabs(mine @ axes, radius)
+    slab, along, order = _slabs(yours @ axes, radius)
+    sorted_yours = yours[order]
     half = (sorted_yours**2).sum(1) / 2
-    along_yours = along_yours[order_yours]
-    for start in range(0, len(mine), BLOCK):
-        rows = order_mine[start : start + BLOCK]
-        block = mine[rows]
-        least = ((block**2).sum(1) - radius**2) / 2
-        low = np.searchsorted(along_yours, along_mine[rows[0]] - radius)
-        high = np.searchsorted(along_yours, along_mine[rows[-1]] + radius, side="right")
-        for left in range(int(low), int(high), BLOCK):
-            part = slice(left, min(left + BLOCK, int(high)))
-            near = block @ sorted_yours[part].T - half[part] >= least[:, None]
-            i, j = np.nonzero(near)
-            for few in range(0, len(i), BLOCK):
-                yield rows[i[few : few + BLOCK]], order_yours[left + j[few : few + BLOCK]]
+    for number in np.unique(my_slab):
+        first, last = np.searchsorted(my_slab, (number, number + 1))
+        for start in range(int(first), int(last), BLOCK):
+            here = slice(start, min(start + BLOCK, int(last)))
+            rows = order_mine[here]
+            block = mine[rows]
+            least = ((block**2).sum(1) - radius**2) / 2
+            for beside in (number - 1, number, number + 1):
+                begin, end = np.searchsorted(slab, (beside, beside + 1))
+                low = begin + np.searchsorted(along[begin:end], along_mine[here][0] - radius)
+                high = begin + np.searchsorted(along[begin:end], along_mine[here][-1] + radius, side="right")
+                for left in range(int(low), int(high), BLOCK):
+                    part = slice(left, min(left + BLOCK, int(high)))
+                    near = block @ sorted_yours[part].T - half[part] >= least[:, None]
+                    i, j = np.nonzero(near)
+                    for few in range(0, len(i), BLOCK):
+                        yield rows[i[few : few + BLOCK]], order[left + j[few : few + BLOCK]]
+
+
+def _slabs(along: Floats, width: float) -> tuple[Indices, Floats, Indices]:
+    """Slabs of the second column and places along the first, both in the order of places that comes last."""
+    slab = np.floor(along[:, 1] / (1.001 * width)).astype(np.int64)
+    order = np.lexsort((along[:, 0], slab))
+    return slab[order], along[order, 0], order
 
 
 def _waves_of(images: ImageSet, chosen: Indices) -> Floats:
