@@ -32,7 +32,7 @@ from scorescope.training import Selection, TrainingConfig, TrainingJob, train_ne
 
 SEEDS = range(5)
 DATA = "fashion-mnist"
-STEPS = {10: 600, 30: 800, 100: 1200, 300: 1600, 1000: 2400, 10000: 4000}
+STEPS = {10: 500, 30: 700, 100: 1000, 300: 1200, 1000: 1600, 10000: 2500}
 TRAINING = TrainingConfig(batch=32, learning_rate=3e-3, ema_decay=0.99)
 ARCHITECTURE, ARGUMENTS = "unet", {"width": 16, "blocks": 2}
 MEASURED = MeasurementConfig(psnr_levels=5, psnr_images=512, samples=400)
@@ -77,8 +77,8 @@ def small() -> Iterator[dict[str, Any]]:
         image_shape=images.train.image_shape,
         sigma_range=TRAINING.objective.sigma_range,
     )
-    for size, steps in STEPS.items():
-        for seed in SEEDS:
+    for seed in SEEDS:
+        for size, steps in STEPS.items():
             selection = Selection(total=images.train.stored, size=size, count=1, share=0, seed=seed)
             training = selection.choose(images.train)
             how = TRAINING.model_copy(update={"steps": steps, "seed": seed})

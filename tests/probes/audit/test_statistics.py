@@ -113,6 +113,19 @@ def test_leakage_covers(share: float, size: int) -> None:
     assert covered >= 34  # 38 is 95 %; at that rate fewer than 34 have a chance of 1 %
 
 
+def test_clean_samples_are_said_to_leak_no_more_often_than_stated() -> None:
+    """T, C and unseen images drawn anew each time: which of them chance drew is in the interval."""
+    random = np.random.default_rng(14)
+    draws, above, below = 300, 0, 0
+    for _ in range(draws):
+        training, control, both = unit(random, 60), unit(random, 60), unit(random, 128 + 400)
+        found = leakage.leakage(side_of(both[:128], training, control), side_of(both[128:], training, control)).leakage
+        above += found.low > 0
+        below += found.high < 0
+    assert max(above, below) <= 0.025 * draws + 2.33 * math.sqrt(0.025 * draws)
+    assert above + below > 0
+
+
 def test_crowded_samples_that_copy_nothing_raise_no_alarm() -> None:
     """A model that makes five images, none of them trained on, is nearer to T or to C by chance."""
     random = np.random.default_rng(5)
