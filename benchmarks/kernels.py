@@ -1,7 +1,7 @@
 """What the device's kernels need of an H100, found by compiling them for one: no card is needed.
 
 Registers beyond 255 go to the stack, which is slow memory; shared memory and registers bound how many programs run side by side
-on a multiprocessor. The table says for which shapes the kernel of `posterior.device.attention` stays within them.
+on a multiprocessor. The table says for which shapes the kernels of `posterior.device` stay within them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,47 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.harness import RESULTS
 
 KEPT = (16, 32, 64, 128, 256)
 ROWS = (16, 64)
-_POINTERS = {
-    "int8": ("images", "nearest"),
-    "int32": ("places", "sizes", "kept", "nearest_norm", "base"),
+_KINDS = {
+    "int8": ("images", "nearest", "digits"),
+    "int32": ("places", "sizes", "kept", "nearest_norm", "base", "shifts", "order", "found"),
     "float16": ("high", "low"),
-    "float32": ("unit", "scale", "largest", "total", "values"),
+    "float32": ("unit", "scale", "largest", "total", "values", "logits"),
+    "float64": ("norms", "tops", "floor", "sums"),
 }
-_SHORT = {"int8": "*i8", "int32": "*i32", "float16": "*fp16", "float32": "*fp32"}
+# What has another type in the kernels of two passes than in attention's.
+_IN_TWO_PASSES = dict.fromkeys(("unit", "scale", "largest"), "float64")
+_SHORT = {"int8": "*i8", "int32": "*i32", "float16": "*fp16", "float32": "*fp32", "float64": "*fp64"}
+# Sizes that are multiples of 16 as they are used; of images too, at 3 × 32 × 32.
+_ALIGNED = ("batch", "width", "kept_width", "stride")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel in one shape.
+
+    Attributes:
+        name: of the kernel.
+        shape: of the table's line.
+        constants: compile-time arguments.
+        warps: of a program.
+        stages: of loads that run ahead.
+        aligned: whether images have a multiple of 16 values.
+    """
+
+    name: str
+    shape: str
+    constants: dict[str, Any]
+    warps: int
+    stages: int
+    aligned: bool = True
 
 
 def keep() -> str:
@@ -34,58 +63,85 @@ def keep() -> str:
     return done.stdout
 
 
-def _compiled(rows: int, kept: int) -> tuple[int, int, int, int, str]:
-    """Warps, registers, bytes of stack, bytes of shared memory, and the matrix instructions used."""
+def cases() -> Iterator[Case]:
+    """Every shape that `posterior.device` launches on a large device."""
+    from scorescope.posterior.device import attention, two_passes
+
+    sizes = {"IMAGES": attention._IMAGES, "TERMS": attention._TERMS}
+    for rows in ROWS:
+        for kept in sorted({attention.tile(kept, rows)[0] for kept in KEPT}):
+            constants = {"ROWS": rows, "KEPT": kept, "SHIFTED": False} | sizes
+            yield Case(
+                "attend", f"{rows} noisy images, {kept} values kept", constants, attention.tile(kept, rows)[1], 2
+            )
+    moved = {"ROWS": 64, "KEPT": 16, "SHIFTED": True} | sizes
+    yield Case("attend", "64 windows from every place, 16 values kept", moved, attention.tile(16, 64)[1], 2)
+    for part, what in enumerate(("whole images", "parts")):
+        images, terms, kept = two_passes._IMAGES[part], two_passes._TERMS[part], two_passes._KEPT[part]
+        for rows in ROWS:
+            constants = {"WHOLE": not part, "ROWS": rows}
+            shape, stages = f"{what}, {rows} noisy images", 2 if part else 3
+            yield Case("score", shape, constants | {"IMAGES": images, "TERMS": terms}, two_passes._WARPS, stages)
+            for moments in (False,) if part else (False, True):
+                pieces = two_passes.PIECES[part]
+                more = {"KEPT": kept, "MOMENTS": moments, "IMAGES": images // pieces, "PIECES": pieces}
+                said = shape + (", with moments" if moments else "")
+                yield Case("average", said, constants | more, two_passes._WARPS, 2)
+    yield Case("select", "64 noisy images", {"ROWS": 64, "BLOCK": two_passes._BLOCK}, two_passes._WARPS, 3)
+
+
+def compiled(case: Case) -> tuple[int, int, int, str]:
+    """Registers, bytes of stack, bytes of shared memory, and the matrix instructions used."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from scorescope.posterior.device import attention
-    from scorescope.posterior.device.attention_kernel import attend
+    from scorescope.posterior.device import attention_kernel, two_pass_kernels
 
-    sizes = {"ROWS": rows, "IMAGES": attention._IMAGES, "TERMS": attention._TERMS, "KEPT": kept}
-    names = list(attend.arg_names)
-    signature = dict.fromkeys(names, "i32") | dict.fromkeys(sizes, "constexpr")
-    signature |= {name: _SHORT[kind] for kind, those in _POINTERS.items() for name in those}
-    aligned = [*(name for those in _POINTERS.values() for name in those), "batch", "width", "kept_width"]
+    kernel = getattr(attention_kernel if case.name == "attend" else two_pass_kernels, case.name)
+    types = {name: kind for kind, those in _KINDS.items() for name in those}
+    if case.name != "attend":
+        types |= _IN_TWO_PASSES
+    absent = ("places", "sizes", "kept") if case.constants.get("WHOLE") else ()
+    constants = case.constants | dict.fromkeys(absent)
+    names = list(kernel.arg_names)
+    signature = {name: _SHORT[types[name]] if name in types else "i32" for name in names}
+    signature |= dict.fromkeys((name for name in constants if name in names), "constexpr")
+    aligned = [name for name in names if signature[name].startswith("*") or name in _ALIGNED]
     source = ASTSource(
-        attend,
+        kernel,
         signature,
-        {(names.index(name),): size for name, size in sizes.items()},
+        {(names.index(name),): value for name, value in constants.items() if name in names},
         {(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
     )
-    warps = attention.tile(kept, rows)[1]
-    options = {"num_warps": warps, "num_stages": 2}
-    kernel = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    options = {"num_warps": case.warps, "num_stages": case.stages}
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
+        file.write(made.asm["cubin"])
         file.flush()
         tool = triton.knobs.nvidia.cuobjdump.path
         usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
     registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))  # type: ignore[index]
-    found = re.findall(r"(wgmma\.mma_async|mma)\.sync[\w.]*?\.(s8|f16)\b", kernel.asm["ptx"])
-    return warps, registers, stack, kernel.metadata.shared, ", ".join(sorted({f"{a} {b}" for a, b in found}))
+    found = re.findall(r"(wgmma\.mma_async|mma)\.sync[\w.]*?\.(s8|f16)\b", made.asm["ptx"])
+    return registers, stack, made.metadata.shared, ", ".join(sorted({f"{a} {b}" for a, b in found}))
 
 
 def _table() -> str:
     import triton
 
-    from scorescope.posterior.device import attention
-
     lines = [
         "# kernels",
         "",
-        f"`posterior.device.attention_kernel.attend`, compiled for sm_90 by Triton {triton.__version__} without a card.",
+        f"The kernels of `posterior.device`, compiled for sm_90 by Triton {triton.__version__} without a card: `attend` in",
+        "`attention_kernel`, the others in `two_pass_kernels`. What they take on a card is in no file yet (`docs/device.md`).",
         "",
-        "| noisy images | values kept | warps | registers | stack | shared memory | matrix units |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| kernel | shape | warps | registers | stack | shared memory | matrix units |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
-    for rows in ROWS:
-        for kept in sorted({attention.tile(kept, rows)[0] for kept in KEPT}):
-            warps, registers, stack, shared, used = _compiled(rows, kept)
-            lines.append(
-                f"| {rows} | {kept} | {warps} | {registers} | {stack} bytes | {shared / 1024:.0f} KiB | {used} |"
-            )
+    for case in cases():
+        registers, stack, shared, used = compiled(case)
+        counts = f"{case.warps} | {registers} | {stack} bytes | {shared / 1024:.0f} KiB"
+        lines.append(f"| `{case.name}` | {case.shape} | {counts} | {used} |")
     return "\n".join(lines)
 
 

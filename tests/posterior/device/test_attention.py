@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from tests.conftest import relative_error
 from tests.posterior import oracles
 from tests.posterior.device.cases import SIGMAS, between, clean, engine, image_of, question, random_set
+from tests.posterior.device.test_equivariant import definition as equivariant_definition
 
-from scorescope.posterior.device import attention
+from scorescope.posterior.device import attention, two_passes
 from scorescope.posterior.device.regions import MaskMatrix
 from scorescope.posterior.windows import Window
 
@@ -22,8 +23,9 @@ STREAMED = {"resident_bytes": 0, "work_bytes": 1}
 @pytest.fixture(autouse=True)
 def _small_programs(monkeypatch):
     """Tiles so small that tests have several of each, on the processor too."""
-    for name, value in {"_ROWS": 16, "_IMAGES": 32, "_TERMS": 32, "_MOST_KEPT": 64, "_PROGRAMS": 60}.items():
+    for name, value in {"_IMAGES": 32, "_TERMS": 32, "_MOST_KEPT": 128, "_PROGRAMS": 60}.items():
         monkeypatch.setattr(attention, name, value)
+    monkeypatch.setattr(two_passes, "_ROWS", 16)
     monkeypatch.setattr(attention, "runs_on", lambda place: True)
 
 
@@ -47,7 +49,7 @@ def compare(found, expected, images):
     ("shape", "count", "side", "budget"),
     [
         ((3, 6, 7), 100, 3, {}),  # several splits, windows of 27 values
-        ((3, 6, 7), 100, 5, STREAMED),  # 75 values: three tiles of them
+        ((3, 6, 7), 100, 4, STREAMED),  # 48 values: two tiles of them
         ((1, 5, 9), 33, 5, {}),  # one channel, as tall as the image
         ((3, 4, 6), 1, 2, {}),  # one image
     ],
@@ -62,9 +64,9 @@ def test_composites_of_windows_match_the_definition(shape, count, side, budget, 
 
 @pytest.mark.parametrize("flips", [False, True])
 def test_centres_and_mixed_windows_match_the_definition(flips, device):
-    images = random_set(1, 70, (3, 5, 6), flips)
+    images = random_set(1, 70, (2, 4, 5), flips)
     noisy, known = between(images, SIGMAS), clean(images)
-    windows = [Window.around(side, 5, 6) for side in (3, 3, 3, 15)] + [Window.inside(2, 5, 6)] * 2
+    windows = [Window.around(side, 4, 5) for side in (3, 3, 3, 15)] + [Window.inside(2, 4, 5)] * 2
     mean = engine(images, device, STREAMED if flips else None).windows.mean(*question(noisy, SIGMAS, device), windows)
     expected = [local_score(noisy[k], known, SIGMAS[k], side) for k, side in enumerate((3, 3, 3, 15))]
     compare(mean, [*expected, *(oracles.square_patches(noisy[k], known, SIGMAS[k], 2) for k in (4, 5))], images)
@@ -126,8 +128,19 @@ def test_matrices_are_multiplied_where_masks_are_dense():
 
 def test_the_trial_that_comes_before_tells_a_right_kernel_from_a_wrong_one(device, monkeypatch):
     assert attention.is_right_on.__wrapped__(device)
-    right = attention._part_means
-    monkeypatch.setattr(attention, "_part_means", lambda *arguments: 1.001 * right(*arguments))
-    assert not attention.is_right_on.__wrapped__(device)
-    monkeypatch.setattr(attention, "_part_means", lambda *arguments: 1 / 0)
-    assert not attention.is_right_on.__wrapped__(device)
+    for name in ("_part_means", "_in_two_passes", "_whole_means"):
+        right = getattr(attention, name)
+        for wrong in (lambda *asked: 1.001 * right(*asked), lambda *asked: 1 / 0):  # noqa: B023
+            monkeypatch.setattr(attention, name, wrong)
+            assert not attention.is_right_on.__wrapped__(device)
+        monkeypatch.setattr(attention, name, right)
+
+
+@pytest.mark.parametrize("border", [False, True])
+def test_windows_from_every_place_match_the_definition(border, device):
+    images, sides = random_set(6, 20, (2, 4, 5), flips=border), [3, 5, 1, 4, 9, 3]
+    noisy, known = between(images, SIGMAS), clean(images)
+    posterior = engine(images, device, STREAMED).equivariant
+    mean = (posterior.border_mean if border else posterior.mean)(*question(noisy, SIGMAS, device), sides)
+    asked = zip(noisy, SIGMAS, sides, strict=True)
+    compare(mean, [equivariant_definition(y, known, sigma, side, border) for y, sigma, side in asked], images)

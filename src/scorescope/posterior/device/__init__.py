@@ -3,9 +3,10 @@
 `device_engine` gives the engine of a training set on a device. All its posteriors share one store of bytes there
 (`store`), kept on the device if it fits and streamed to it if not; arguments and results are tensors on the device.
 
-- `whole_image`: logits and sums are exact products of bytes, in fixed point.
+- `whole_image`: logits are exact products of bytes, by kernels (`two_passes`) or in fixed point (`digits`).
 - `windows`, `masks`: sums over parts of images (`regions`) that never cancel, in two passes (`local`) or one (`centred`).
 - `equivariant`: windows from every place of training images; products of bytes again.
+- `attention`: windows, masks and windows from every place on matrix units, where the device has them and Triton.
 
 Nothing here switches TF32 on or depends on it where logits are formed from bytes; matrix products of floats follow
 `torch.backends` as they find it. Under several processes each goes over its own part and the sums are merged

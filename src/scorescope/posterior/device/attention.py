@@ -19,20 +19,25 @@ from torch.nn import functional
 
 from scorescope.data.images import ImageSet
 from scorescope.foundation.processes import working_alone
+from scorescope.posterior.device import two_passes
 from scorescope.posterior.device.parts import Parts
 from scorescope.posterior.device.running import RunningMeans
 from scorescope.posterior.device.store import DeviceStore
 
 logger = logging.getLogger(__name__)
 
-# Noisy images, training images and values of a part that a program handles at a time, for matrix units; and how many values
+# Training images and values of a part that a program handles at a time, for matrix units; and how many values
 # it averages at most: where there are more, several programs find the same logits and average some each.
-_ROWS, _IMAGES, _TERMS, _MOST_KEPT = 64, 64, 64, 256
+_IMAGES, _TERMS, _MOST_KEPT = 64, 64, 256
+# Noisy images are taken in multiples of so many where memory does not allow all at once.
+_TOGETHER = 64
 # Programs that keep every multiprocessor of a large device busy.
 _PROGRAMS = 1024
+# 255² · 16384 < 2³⁰, the largest squared distance that the kernel can tell from none.
+_MOST_DISTANCE_TERMS = 2**14
 # A chunk of so many training images is enough for that.
 _CHUNK = 2**17
-_TRIAL, _TRIAL_SHAPE, _TRIAL_ERROR = 100, (3, 4, 5), 1e-5
+_TRIAL, _TRIAL_SHAPE, _TRIAL_COUNTS, _TRIAL_ERROR = 100, (3, 4, 5), (2, 40), 1e-5
 
 
 def runs_on(device: torch.device) -> bool:
@@ -45,29 +50,34 @@ def runs_on(device: torch.device) -> bool:
 
 @functools.cache
 def is_right_on(device: torch.device) -> bool:
-    """Whether the kernel gives there what the definition gives, tried once a process on a few random images.
+    """Whether the kernels give there what the definition gives, tried once a process on a few random images.
 
-    A compiler that fails or miscompiles costs speed then, and no result.
+    They are tried for few and for many noisy images, in one pass and in two. A compiler that fails or miscompiles costs
+    speed then, and no result.
     """
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_TRIAL, *_TRIAL_SHAPE), generator=generator, dtype=torch.uint8)
     store = DeviceStore(ImageSet(pixels.numpy(), name="trial"), device)
     images = pixels.flatten(1).double() - 128
-    sigma = torch.tensor([2.0, 200.0], dtype=torch.float64)
-    noisy = images[:2] + sigma[:, None] * torch.randn(2, images.shape[1], generator=generator, dtype=torch.float64)
     whole = torch.arange(images.shape[1], dtype=torch.int32)[None].to(device)
     parts = Parts(whole, torch.full((1,), whole.shape[1], dtype=torch.int32, device=device), whole)
-    expected = (-(torch.cdist(noisy, images) ** 2) / (2 * sigma[:, None] ** 2)).softmax(1) @ images
-    try:
-        with working_alone():
-            found = _part_means(store, noisy.to(device), sigma.to(device), parts)[:, 0].cpu()
-    except Exception as error:  # whatever a compiler or a driver raises
-        logger.warning("the attention kernel does not run on %s (%s): sums are used instead", device, error)
-        return False
-    right = bool((found - expected).norm() <= _TRIAL_ERROR * expected.norm())
-    if not right:
-        logger.warning("the attention kernel is not right on %s: sums are used instead", device)
-    return right
+    for count in _TRIAL_COUNTS:
+        sigma = torch.tensor([2.0, 200.0], dtype=torch.float64).repeat(count // 2)
+        noise = torch.randn(count, images.shape[1], generator=generator, dtype=torch.float64)
+        noisy = images[:count] + sigma[:, None] * noise
+        expected = (-(torch.cdist(noisy, images) ** 2) / (2 * sigma[:, None] ** 2)).softmax(1) @ images
+        try:
+            asked = noisy.to(device), sigma.to(device)
+            with working_alone():
+                found = [means(store, *asked, parts)[:, 0].cpu() for means in (_part_means, _in_two_passes)]
+                found.append(_whole_means(store, *asked).cpu())
+        except Exception as error:  # whatever a compiler or a driver raises
+            logger.warning("the attention kernels do not run on %s (%s): sums are used instead", device, error)
+            return False
+        if any(bool((each - expected).norm() > _TRIAL_ERROR * expected.norm()) for each in found):
+            logger.warning("the attention kernels are not right on %s: sums are used instead", device)
+            return False
+    return True
 
 
 def part_means(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> Tensor:
@@ -82,10 +92,11 @@ def part_means(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -
     Returns:
         Grey levels, float64 (B, parts, V), all processes' images together; zeros where `kept` is −1.
     """
-    bytes_per_row = parts.kept.numel() * 16 + parts.places.numel() * 5
-    together = max(_ROWS, store.work_bytes // max(1, bytes_per_row) // _ROWS * _ROWS)
+    bytes_per_row = parts.kept.numel() * 32 + parts.places.numel() * 10
+    together = max(_TOGETHER, store.work_bytes // max(1, bytes_per_row) // _TOGETHER * _TOGETHER)
     pieces = zip(torch.split(noisy, together), torch.split(sigma, together), strict=True)
-    return torch.cat([_part_means(store, some, levels, parts) for some, levels in pieces])
+    means = _in_two_passes if in_two_passes(parts, min(together, len(noisy))) else _part_means
+    return torch.cat([means(store, some, levels, parts) for some, levels in pieces])
 
 
 def composite(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> Tensor:
@@ -107,12 +118,47 @@ def entries(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> T
     return found
 
 
+def moved_means(
+    store: DeviceStore, windows: Tensor, sigma: Tensor, places: Tensor, kept: Tensor, shifts: Tensor
+) -> Tensor:
+    """Posterior means of values of windows that training images have in many places.
+
+    Args:
+        store: the training set.
+        windows: noisy ones as centred grey levels, float64 (Q, K), on the device; `may_move` says how large they may be.
+        sigma: noise levels in grey levels, float64 (Q,).
+        places: where the values of a window are in a training image, int32 (K,).
+        kept: where those that are averaged are, int32 (V,).
+        shifts: what is added to both, int32 (S,): one a place of the window.
+
+    Returns:
+        Grey levels, float64 (Q, V), all processes' images together.
+    """
+    size = torch.full((1,), len(places), dtype=torch.int32, device=places.device)
+    asked = torch.arange(len(places), dtype=torch.int32, device=places.device)[None]
+    return _part_means(store, windows, sigma, Parts(places[None], size, kept[None]), asked, shifts)[:, 0]
+
+
+def may_move(values: int, kept: int) -> bool:
+    """Whether `moved_means` takes windows of so many values, of which so many are averaged."""
+    return values <= _MOST_DISTANCE_TERMS and kept <= _MOST_KEPT // 4
+
+
+def in_two_passes(parts: Parts, batch: int) -> bool:
+    """Whether logits are stored between two passes: where one program cannot average all values of a part.
+
+    Several programs would each compute the logits again. So it is where squared distances can exceed 31 bits.
+    """
+    most = _MOST_KEPT if two_passes.row_tile(batch) >= 64 else _MOST_KEPT // 4
+    return parts.kept.shape[1] > most or parts.places.shape[1] > _MOST_DISTANCE_TERMS
+
+
 def tile(values: int, rows: int) -> tuple[int, int]:
     """How many of so many values a program averages for so many noisy images, and its warps: registers must hold them.
 
     Powers of two from 16 on, as matrix units have it; `python -m benchmarks kernels` shows what registers do hold.
     """
-    most = _MOST_KEPT if rows >= 64 else _MOST_KEPT // 2
+    most = _MOST_KEPT if rows >= 64 else _MOST_KEPT // 4
     kept = min(most, max(16, 1 << (values - 1).bit_length()))
     return kept, 4 if rows >= 64 and kept < 128 else 8
 
@@ -126,26 +172,42 @@ def worth_it(parts: Parts, batch: int, dimension: int) -> bool:
     return 3 * gathered <= 2 * batch * dimension
 
 
-def _part_means(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> Tensor:
+def _part_means(
+    store: DeviceStore,
+    noisy: Tensor,
+    sigma: Tensor,
+    parts: Parts,
+    asked: Tensor | None = None,
+    shifts: Tensor | None = None,
+) -> Tensor:
+    """As `part_means`.
+
+    Args:
+        asked: where the values of a part are in `noisy`, int32 (parts, K), if not where they are in training images.
+        shifts: int32 (S,): what is added to the places of a part in training images, which are compared at each of them.
+    """
     from scorescope.posterior.device.attention_kernel import attend
 
     batch, count = len(noisy), len(parts.places)
-    rows = min(_ROWS, max(16, 1 << (batch - 1).bit_length()))
+    rows = two_passes.row_tile(batch)
     kept_tile, warps = tile(parts.kept.shape[1], rows)
-    queries = _Queries(noisy, sigma, parts, rows, _TERMS)
+    places = _widened(parts.places, _TERMS)
+    queries = _Queries(noisy, sigma, places if asked is None else _widened(asked, _TERMS), rows)
     kept = _widened(parts.kept, kept_tile)
     tiles = queries.batch // rows * (kept.shape[1] // kept_tile)
     running = RunningMeans((batch, count), kept.shape[1], noisy.device, torch.float64)
+    across = 1 if shifts is None else len(shifts)
     for _, chunk in store.chunks(store.chunk_images(store.work_bytes // _CHUNK)):
         images = chunk.reshape(len(chunk), -1).contiguous()
-        splits = max(1, min(_PROGRAMS // (count * tiles), -(-len(images) // (4 * _IMAGES))))
+        keys = len(images) * across
+        splits = max(1, min(_PROGRAMS // (count * tiles), -(-keys // (4 * _IMAGES))))
         shape = (splits, count, queries.batch)
         base = torch.empty(shape, dtype=torch.int32, device=noisy.device)
         largest, total = torch.empty(2, *shape, device=noisy.device)
         values = torch.empty(*shape, kept.shape[1], device=noisy.device)
         attend[count, splits, tiles](
             images,
-            queries.places,
+            places,
             parts.sizes,
             kept,
             queries.nearest,
@@ -158,16 +220,19 @@ def _part_means(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) 
             largest,
             total,
             values,
-            len(images),
+            parts.sizes if shifts is None else shifts,
+            keys,
+            across,
             images.shape[1],
             queries.batch,
-            queries.places.shape[1],
+            places.shape[1],
             kept.shape[1],
             splits,
             ROWS=rows,
             IMAGES=_IMAGES,
             TERMS=_TERMS,
             KEPT=kept_tile,
+            SHIFTED=shifts is not None,
             num_warps=warps,
             num_stages=2,
         )
@@ -176,23 +241,43 @@ def _part_means(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) 
     return running.mean().permute(1, 2, 0)[..., : parts.kept.shape[1]]
 
 
+def _in_two_passes(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> Tensor:
+    questions = two_passes.Questions(noisy, sigma, parts)
+    running = RunningMeans((questions.count, len(noisy)), questions.values, noisy.device, torch.float64)
+    per_image = two_passes.BYTES_PER_PAIR * questions.count * questions.batch
+    for _, chunk in store.chunks(store.chunk_images(per_image)):
+        found = questions.over(chunk.reshape(len(chunk), -1).contiguous(), None, running.largest)
+        running.count_from(found.largest)
+        running.total += found.sums[0]
+        running.values += found.values.permute(2, 0, 1)
+    return running.mean().permute(2, 1, 0)
+
+
+def _whole_means(store: DeviceStore, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Of whole images of a small resident set, float64 (B, d): what `whole_image` does with it."""
+    questions = two_passes.Questions(noisy, sigma)
+    (_, chunk), *_ = store.chunks(len(store.images))
+    images = chunk.flatten(1)
+    nothing = torch.full((1, len(noisy)), -math.inf, dtype=torch.float64, device=noisy.device)
+    found = questions.over(images, images.double().square().sum(1), nothing, moments=True)
+    return found.values[0] / found.sums[0, 0, :, None]
+
+
 class _Queries:
     """Noisy images as the kernel takes them, padded with images of zeros; see `attention_kernel.attend`."""
 
-    def __init__(self, noisy: Tensor, sigma: Tensor, parts: Parts, rows: int, terms: int) -> None:
+    def __init__(self, noisy: Tensor, sigma: Tensor, places: Tensor, rows: int) -> None:
         padding = -len(noisy) % rows
         noisy = functional.pad(noisy, (0, 0, 0, padding))
         spread = functional.pad(sigma, (0, padding), value=1.0)
         self.batch = len(noisy)
-        self.places = _widened(parts.places, terms)
         near = noisy.round().clamp(-128, 127)
         rest = noisy - near
         unit = rest.abs().amax(1).clamp(min=1e-30)
         rest = rest / unit[:, None]
         high = rest.half()
         low = (rest - high.double()).half()
-        inside = self.places >= 0
-        where = self.places.clamp(min=0).long()
+        inside, where = places >= 0, places.clamp(min=0).long()
 
         def gathered(values: Tensor) -> Tensor:
             return (values[:, where] * inside).transpose(0, 1).contiguous()  # (parts, B, K)

@@ -1,11 +1,12 @@
 """The kernel of `attention`, in Triton: only imported where a device runs it, or Triton's interpreter does.
 
-A program takes one part of the image, some noisy images and some training images. Keys are gathered from the training
-images' bytes as they lie. A squared distance is written ``‖x − y‖² = ‖x − r‖² − 2 x·e + const`` with r the bytes nearest to y
-and ``e = y − r``: the first term is a product of bytes, exact in 32-bit integers, and the second is small at low noise, where
-differences of distances decide; e is two float16 terms, as x is one exactly. Distances become floats only after the least
-``‖x − r‖²`` so far was taken from them, as integers, so that float32 holds the differences of those that matter. Weights are
-counted from the largest logit so far, as in FlashAttention, and are two float16 terms where they meet the images again.
+A program takes one part of the image, some noisy images and some training images, or training images at some places each.
+Keys are gathered from the training images' bytes as they lie. A squared distance is written ``‖x − y‖² = ‖x − r‖² − 2 x·e +
+const`` with r the bytes nearest to y and ``e = y − r``: the first term is a product of bytes, exact in 32-bit integers, and the
+second is small at low noise, where differences of distances decide; e is two float16 terms, as x is one exactly. Distances
+become floats only after the least ``‖x − r‖²`` so far was taken from them, as integers, so that float32 holds the differences
+of those that matter. Weights are counted from the largest logit so far, as in FlashAttention, and are two float16 terms where
+they meet the images again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def attend(  # type: ignore[no-untyped-def]
     largest,
     total,
     values,
+    shifts,
     count,
+    across,
     stride,
     batch,
     width,
@@ -45,6 +48,7 @@ def attend(  # type: ignore[no-untyped-def]
     IMAGES: tl.constexpr,
     TERMS: tl.constexpr,
     KEPT: tl.constexpr,
+    SHIFTED: tl.constexpr,
 ):
     """Largest logits, sums of weights and weighted values of parts of noisy images.
 
@@ -63,7 +67,9 @@ def attend(  # type: ignore[no-untyped-def]
         largest: float32 (splits, parts, batch), written: largest of ``scale · (base − ‖x − r‖² + 2 x·e)``.
         total: float32 (splits, parts, batch), written: Σ 2^(that − largest).
         values: float32 (splits, parts, batch, kept_width), written: the same with the values kept.
-        count: training images.
+        shifts: int32 (across,): what is added to places, a training image being compared at each of these shifts.
+        count: training images times shifts.
+        across: shifts of an image.
         stride: values of an image.
         batch: noisy images, a multiple of ROWS.
         width: a multiple of TERMS.
@@ -73,6 +79,7 @@ def attend(  # type: ignore[no-untyped-def]
         IMAGES: training images at a time.
         TERMS: values of a part at a time.
         KEPT: values averaged by a program.
+        SHIFTED: whether there are shifts; else the places are what they are.
     """
     part, split = tl.program_id(0), tl.program_id(1)
     tile = tl.program_id(2)
@@ -95,7 +102,9 @@ def attend(  # type: ignore[no-untyped-def]
     for start in range(first, last, IMAGES):
         i = start + tl.arange(0, IMAGES)
         there = i < last
-        line = i.to(tl.int64) * stride
+        line = (i // across).to(tl.int64) * stride
+        if SHIFTED:
+            line += tl.load(shifts + i % across)
         squares = tl.zeros([IMAGES], tl.int32)
         near = tl.zeros([ROWS, IMAGES], tl.int32)
         along = tl.zeros([ROWS, IMAGES], tl.float32)

@@ -2,12 +2,14 @@
 
 A noisy window y against all windows x of the same shape is a matrix product, ``‖y − x‖² = ‖ŷ − x‖² − 2 r·(x − ŷ) + ‖r‖²`` with
 ŷ the nearest grey levels and r what is left of y: the first term is an exact product of bytes, small where windows match,
-and the rounding of the second is small beside σ² at any noise level. Training windows are laid out for a few
-images at a time, and their centre pixels are averaged in one pass (`running`).
+and the rounding of the second is small beside σ² at any noise level. Where the device has matrix units and Triton, that is
+attention with every place of a training image as a key (`attention.moved_means`), and no window is laid out; elsewhere training
+windows are laid out for a few images at a time, and their centre pixels are averaged in one pass (`running`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.posterior.device import attention
 from scorescope.posterior.device.centred import centre_means
 from scorescope.posterior.device.local import NEGLIGIBLE
 from scorescope.posterior.device.regions import Windows
@@ -61,6 +64,21 @@ class Band:
         top, left = self.rows[0] + self.centre[0], self.columns[0] + self.centre[1]
         down, across = self.places
         return images[:, :, top : top + down, left : left + across]
+
+    def places_in(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Where things are in an image of that shape (C, H, W), int32 each.
+
+        Returns:
+            Values of the window at the part's upper left, (C·height·width,); the value kept of every channel, (C,); and how
+            far each place of the window is from there, (places,).
+        """
+        every = torch.arange(math.prod(shape), dtype=torch.int32).reshape(shape)
+        top, left = self.rows[0], self.columns[0]
+        window = every[:, top : top + self.height, left : left + self.width]
+        kept = every[:, top + self.centre[0], left + self.centre[1]]
+        down, across = self.places
+        moves = every[0, :down, :across].flatten()
+        return window.flatten(), kept.contiguous(), moves.contiguous()
 
     @property
     def places(self) -> tuple[int, int]:
@@ -149,6 +167,12 @@ class DeviceEquivariantPosterior:
         """
         windows = asked.windows(noisy)
         down, across = asked.places
+        if attention.may_move(windows.shape[1], noisy.shape[1]) and attention.runs_on(noisy.device):
+            spread = sigma.repeat_interleave(down * across)
+            where = [each.to(noisy.device) for each in band.places_in(self.store.images.image_shape)]
+            pieces = zip(torch.split(windows, MOST_QUESTIONS), torch.split(spread, MOST_QUESTIONS), strict=True)
+            means = torch.cat([attention.moved_means(self.store, *piece, *where) for piece in pieces])  # (B·places, C)
+            return means.reshape(len(noisy), down, across, -1).permute(0, 3, 1, 2)
         scales = (0.5 / sigma**2).float().repeat_interleave(down * across)
         pieces = zip(torch.split(windows, MOST_QUESTIONS), torch.split(scales, MOST_QUESTIONS), strict=True)
         questions = [_Questions(some, scale, noisy.shape[1]) for some, scale in pieces]

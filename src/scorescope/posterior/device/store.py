@@ -110,8 +110,7 @@ class DeviceStore:
         Raises:
             UserError: the store was changed on disk since it was opened.
         """
-        if self.images.check:
-            self.images.check()
+        self.check()
         first, last = self.part
         for start, chunk in (
             self._from_device(first, last, count) if self.is_resident else self._streamed(first, last, count)
@@ -119,6 +118,11 @@ class DeviceStore:
             yield start, chunk
             if self.images.flips:
                 yield start + self.images.stored, chunk.flip(3)
+
+    def check(self) -> None:
+        """Raise UserError if the store was changed on disk since it was opened."""
+        if self.images.check:
+            self.images.check()
 
     def rows(self, start: int, count: int) -> slice:
         """Where entries start to start + count of one chunk lie among the stored images of this process."""

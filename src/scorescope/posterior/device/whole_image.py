@@ -1,8 +1,10 @@
 """The posterior over whole training images on a device: `posterior.whole_image`, its formulas and exactness, in tensors.
 
-One byte product a chunk gives all logits and a second one, of the fixed-point weights with the images that have any, the
-sum. Everything of size (noisy images × training images) lives for one chunk only, whose size follows from what the store
-allows intermediate results; sums are float64 and stay on the device.
+One product of bytes a chunk gives all logits and a second one, of the weights with the images that have any, the sum. Where
+the device has matrix units and Triton that is a fixed row of launches (`two_passes`), which is recorded where the whole set
+is on the device (`replay`); elsewhere products of digits in PyTorch (`digits`). Everything of size (noisy images × training
+images) lives for one chunk only, whose size follows from what the store allows intermediate results; sums are float64 and
+stay on the device.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorescope.posterior.device import attention, two_passes
 from scorescope.posterior.device.digits import (
     WEIGHT_ONE,
     digit_products,
@@ -22,8 +25,10 @@ from scorescope.posterior.device.digits import (
     to_fixed_point,
 )
 from scorescope.posterior.device.reductions import gather, merge_maxima, merge_sums, rescaled
+from scorescope.posterior.device.replay import Replays
 from scorescope.posterior.device.store import DeviceStore
 from scorescope.posterior.device.units import from_levels
+from scorescope.posterior.processes import process_count
 from scorescope.posterior.units import LEVELS_PER_UNIT
 from scorescope.posterior.whole_image import LEAST_WEIGHT
 from scorescope.posterior.whole_image_kernels import NEGLIGIBLE
@@ -34,6 +39,10 @@ _BYTES_PER_PAIR = 80
 _COPIES_OF_IMAGE = 3
 # A product of so many terms is summed in 32 bits; see `integer_product.MOST_TERMS`.
 _MOST_CHUNK_IMAGES = 2**16
+# Squared norms are found for so many bytes of images at a time.
+_NORM_BYTES = 2**26
+# A recorded pass holds its logits: no more than this.
+_MOST_RECORDED_BYTES = 2**28
 
 
 @dataclass
@@ -105,6 +114,14 @@ class DeviceSums:
         self.weighted_norm = share * self.weighted_norm
         self.largest = largest
 
+    def add(self, found: two_passes.Found) -> None:
+        """Add what a chunk gave."""
+        self.count_from(found.largest[0])
+        self.weight += found.sums[0, 0]
+        self.weighted_logit += found.sums[1, 0]
+        self.weighted_norm += found.sums[2, 0]
+        self.weighted_image += found.values[0]
+
     def merged(self) -> DeviceSums:
         """Those of all processes together."""
         self.count_from(merge_maxima(self.largest))
@@ -135,11 +152,38 @@ class DeviceWholeImagePosterior:
         self._norms: Tensor | None = None
         self._norms_of: tuple[int, int] | None = None
         self._norms_known = 0
+        self._replays = Replays(lambda noisy, sigma: self._passed(noisy, sigma).mean)
 
     def mean(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         """Posterior mean in [-1, 1], float64 (B, d), of noisy grey levels float64 (B, d) at sigma (B,) in grey levels."""
         pieces = zip(torch.split(noisy, MOST_ROWS), torch.split(sigma, MOST_ROWS), strict=True)
-        return torch.cat([from_levels(self.sums(*rows).mean) for rows in pieces])
+        return torch.cat([from_levels(self._mean(*rows)) for rows in pieces])
+
+    def _mean(self, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """Of at most `MOST_ROWS` noisy images, in grey levels."""
+        if not self._on_matrix_units(noisy.device):
+            return self.sums(noisy, sigma).mean
+        held = two_passes.BYTES_PER_PAIR * len(noisy) * self.store.images.stored
+        if process_count() > 1 or not self.store.is_resident or held > _MOST_RECORDED_BYTES:
+            return self._passed(noisy, sigma).merged().mean
+        self.store.check()
+        return self._replays((len(noisy), self.store.part), noisy, sigma)
+
+    def _on_matrix_units(self, device: torch.device) -> bool:
+        return self.dimension <= two_passes.MOST_TERMS and attention.runs_on(device)
+
+    def _passed(self, noisy: Tensor, sigma: Tensor, top: int = 0, *, moments: bool = False) -> DeviceSums:
+        """One pass on matrix units, of this process; logits are short of ``−‖y‖²/2σ²``."""
+        questions = two_passes.Questions(noisy, sigma)
+        totals = DeviceSums.empty(len(noisy), self.dimension, top, noisy.device)
+        per_image = two_passes.BYTES_PER_PAIR * questions.batch + (self.dimension if self.store.images.flips else 0)
+        for start, images in self.store.chunks(self.store.chunk_images(per_image)):
+            norms, chunk = self._chunk_norms(start, images), images.reshape(len(images), -1).contiguous()
+            found = questions.over(chunk, norms, totals.largest[None], moments=moments)
+            if top:
+                totals.keep_top(found.logits_of(len(noisy), len(images)), start)
+            totals.add(found)
+        return totals
 
     def sums(self, noisy: Tensor, sigma: Tensor, top: int = 0) -> DeviceSums:
         """One pass over the training set.
@@ -153,6 +197,8 @@ class DeviceWholeImagePosterior:
         Returns:
             The sums; logits hold ``−‖y − x‖²/2σ²`` in full.
         """
+        if self._on_matrix_units(noisy.device):
+            return self._in_full(self._passed(noisy, sigma, top, moments=True), noisy, sigma)
         totals = DeviceSums.empty(len(noisy), self.dimension, top, noisy.device)
         digits, scale = to_digits(noisy)
         inverse = 0.5 / sigma**2
@@ -163,7 +209,11 @@ class DeviceWholeImagePosterior:
             if top:
                 totals.keep_top(logits, start)
             _add_chunk(totals, chunk, logits, norms)
-        constant = noisy.square().sum(1) * inverse
+        return self._in_full(totals, noisy, sigma)
+
+    def _in_full(self, totals: DeviceSums, noisy: Tensor, sigma: Tensor) -> DeviceSums:
+        """Those of all processes, with what all logits have in common."""
+        constant = noisy.square().sum(1) * (0.5 / sigma**2)
         totals.largest -= constant
         totals.top_logits -= constant[:, None]
         return totals.merged()
@@ -229,7 +279,9 @@ class DeviceWholeImagePosterior:
         rows = self.store.rows(start, len(images))
         if rows.stop > self._norms_known:
             # A pass goes through the images in order, so those before the chunk are known; a square fits 16 bits.
-            self._norms[rows] = images.reshape(len(images), -1).short().square_().sum(1, dtype=torch.int64).double()
+            flat, most = images.reshape(len(images), -1), max(1, _NORM_BYTES // self.dimension)
+            found = [some.short().square_().sum(1, dtype=torch.int64) for some in torch.split(flat, most)]
+            self._norms[rows] = torch.cat(found).double()
             self._norms_known = rows.stop
         return self._norms[rows]
 
