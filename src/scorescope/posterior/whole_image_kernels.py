@@ -97,18 +97,25 @@ def _logits(products, row, base, unit, norms, norm_unit, logit):  # type: ignore
 
 @nb.njit(nogil=True, cache=True)
 def _split(wholes, bits, digits, row):  # type: ignore[no-untyped-def]
-    """Write int32 (n,), overwritten, as balanced digits of so many bits into digits[:, row], highest first."""
+    """Write int32 (n,) as one to three balanced digits of so many bits into digits[:, row], highest first."""
+    last, shift = digits.shape[0] - 1, np.int32(bits)
     half, mask = np.int32(1 << (bits - 1)), np.int32((1 << bits) - 1)
-    shift = np.int32(bits)
-    for place in range(digits.shape[0] - 1, 0, -1):
-        digit = digits[place, row]
+    high, middle, low = digits[0, row], digits[min(1, last), row], digits[last, row]
+    if last == 0:
+        for i in range(wholes.size):
+            high[i] = wholes[i]
+    elif last == 1:
         for i in range(wholes.size):
             rest = np.int32(wholes[i] + half)
-            digit[i] = (rest & mask) - half
-            wholes[i] = rest >> shift
-    digit = digits[0, row]
-    for i in range(wholes.size):
-        digit[i] = wholes[i]
+            low[i] = (rest & mask) - half
+            high[i] = rest >> shift
+    else:
+        for i in range(wholes.size):
+            rest = np.int32(wholes[i] + half)
+            low[i] = (rest & mask) - half
+            rest = np.int32((rest >> shift) + half)
+            middle[i] = (rest & mask) - half
+            high[i] = rest >> shift
 
 
 @nb.njit(nogil=True, cache=True, fastmath={"contract"})
