@@ -115,6 +115,7 @@ def test_a_second_model_adds_agreement_and_the_variance_of_models(capsys, traine
     assert 0 < float(evidence["network to network"].split()[0]) <= 1
 
 
+@pytest.mark.slow
 def test_training_leaves_a_checkpoint_its_record_and_a_page(trained):
     record = json.loads((trained / "network" / "network.json").read_text())["training"]
     assert [observed["step"] for observed in record["observed"]] == [20, 40, 60, 80, 100, 120, 140, 150]

@@ -48,6 +48,7 @@ def test_a_prior_restores_more_than_the_measurements_show(capsys, problem, tmp_p
     assert Image.open(tmp_path / "r.png").size[0] > 3 * 8
 
 
+@pytest.mark.slow
 def test_a_network_restores_and_its_own_seed_decides(capsys, trained, tmp_path):
     words = [
         "restore",

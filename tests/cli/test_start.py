@@ -116,6 +116,7 @@ def done(tmp_path_factory):
     return in_turn(folder, [*HELP, *LISTS, *LOOKS, *(command.split() for command in REFUSED), OPENING.split()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*HELP, *LISTS, *LOOKS], ids=" ".join)
 def test_help_lists_and_a_look_at_a_store_import_nothing_heavy(done, words):
     found = done[tuple(words)]

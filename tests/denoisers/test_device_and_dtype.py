@@ -50,6 +50,7 @@ def test_a_device_keeps_to_itself():
             there.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_output_is_where_and_what_the_input_is(denoiser, noisy, expected, dtype):
     if denoiser.name == "bm3d" and dtype != torch.float32:

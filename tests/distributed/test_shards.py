@@ -57,6 +57,7 @@ def test_shards_find_what_one_process_finds(single, shared, kind):
         np.testing.assert_allclose(found[kind][name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_every_process_has_the_same_bits(shared):
     _, found = shared
     assert found["agreements"]["largest difference between processes"] == 0

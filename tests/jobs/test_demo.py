@@ -45,6 +45,7 @@ def run(tmp_path_factory, cache):
     return folder, results, told
 
 
+@pytest.mark.slow
 def test_the_page_fills_in_from_the_verdicts_to_the_mechanisms(run):
     _, results, told = run
     first, last = told[0], told[-1]
@@ -89,6 +90,7 @@ def test_mechanisms_are_compared_at_the_largest_size_and_the_page_says_so(run):
     assert [verdict.label for verdict in results.verdicts] == ["N = 4", "N = 60", "N = 200"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_ends_like_an_uninterrupted_one(run, cache, tmp_path, monkeypatch):
     _, whole, _ = run
     computed = Workspace.computed

@@ -108,6 +108,7 @@ def test_byte_products_that_round_are_never_chosen(monkeypatch):
     assert BYTES.name not in found.seconds
 
 
+@pytest.mark.slow
 def test_the_posterior_is_the_same_to_the_last_bit(monkeypatch):
     images = random_set(5, 150)
     noisy = np.random.default_rng(6).standard_normal((3, 2, 3, 5))

@@ -73,6 +73,7 @@ def opening(path: Path, **said: Any) -> tuple[OpenedNetwork, Any]:
     return opened, again
 
 
+@pytest.mark.slow
 def test_prediction_schedule_and_attention_are_found(files, digits):
     opened, again = opening(files / "model.pt")
     found = check_opening(opened, digits, again)
@@ -91,6 +92,7 @@ def test_prediction_schedule_and_attention_are_found(files, digits):
     assert right.own.gains == pytest.approx(found.trials[0].gains)
 
 
+@pytest.mark.slow
 def test_a_flow_that_was_taken_for_noise_prediction_is_used_as_one_unasked(files, digits):
     opened, again = opening(files / "straight.pt")
     assert opened.config.preconditioning == "epsilon"
@@ -99,6 +101,7 @@ def test_a_flow_that_was_taken_for_noise_prediction_is_used_as_one_unasked(files
     assert taken.origin.endswith("--arch-arg prediction=flow. It is used so from here on.")
 
 
+@pytest.mark.slow
 def test_raw_weights_and_the_range_of_images_are_found(files, digits):
     opened, again = opening(files / "young.pt")
     assert opened.weights == "averaged"

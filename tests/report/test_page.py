@@ -75,6 +75,7 @@ def page(source) -> Page:
     return Page(source)
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_and_nothing_runs(page, source):
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "action", "poster", "data"):

@@ -112,6 +112,7 @@ def network(digits, tmp_path_factory):
     return NetworkDenoiser.open(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_network_fills_in_what_was_not_measured(network, digits, kind):
     found = {

@@ -31,6 +31,7 @@ def never():
     pytest.fail("a finished cell was computed again")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_locked_while_it_lives_and_goes_on_afterwards(tmp_path):
     folder = tmp_path / "run"
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True)

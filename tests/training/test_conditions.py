@@ -178,6 +178,7 @@ def test_a_compiled_network_takes_the_same_steps(digits):
     assert plain.state().keys() == compiled.state().keys()
 
 
+@pytest.mark.slow
 def test_a_missing_compiler_is_said(digits, monkeypatch, tmp_path):
     from torch._inductor import config
 

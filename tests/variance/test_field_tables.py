@@ -23,6 +23,7 @@ def fitted(points, family, *, shape=1.0, formulation="denoiser", per_axis=6):
     return fit_linear(PointProxy(process, points), features, training, 3, torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 @pytest.mark.parametrize("family", [bumps, fourier])
 @pytest.mark.parametrize(("points", "shape"), [(three(), 1.0), (three(), 0.4), (square(0.2), FULL)])

@@ -181,6 +181,7 @@ def test_presets_are_settings(which: type[Fig4]) -> None:
     assert which.configure("paper").size == 80
 
 
+@pytest.mark.slow
 def test_a_tiny_run_says_that_it_decides_nothing_and_shares_its_networks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_the_page_has_what_the_figure_asks_for(results):
     assert results.arrays["concentration_rotated"].shape == (2, 2, 10)
 
 
+@pytest.mark.slow
 def test_claims_are_not_tested_on_tiny_images(results):
     assert len(results.claims) == 6
     for claim in results.claims:
@@ -146,6 +147,7 @@ def test_claims_are_not_tested_on_tiny_images(results):
         assert "measured" in claim.note
 
 
+@pytest.mark.slow
 def test_claims_are_tested_on_a_denoiser_that_needs_no_training(tmp_path):
     one = studies["kadkhodaie2024/fig3"]
     config = one.configure(

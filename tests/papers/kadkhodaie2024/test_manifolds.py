@@ -123,6 +123,7 @@ def fabricated(frequencies: np.ndarray, match: float, wave: float) -> MeasuredMa
     )
 
 
+@pytest.mark.slow
 def test_verdicts_follow_from_the_numbers() -> None:
     rising = np.array([9.0, 8, 1, 2, 3, 4, 5, 6])  # only what follows the first two counts
     falling = np.array([1.0, 2, 9, 8, 7, 6, 5, 4])

@@ -62,6 +62,7 @@ def test_composites_of_windows_match_the_definition(shape, count, side, budget, 
     compare(mean, [oracles.square_patches(y, known, s, side) for y, s in zip(noisy, SIGMAS, strict=True)], images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flips", [False, True])
 def test_centres_and_mixed_windows_match_the_definition(flips, device):
     images = random_set(1, 70, (2, 4, 5), flips)
