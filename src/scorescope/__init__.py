@@ -20,6 +20,7 @@ from scorescope.foundation.lazy import offered
 if TYPE_CHECKING:
     from scorescope.app.audit import audit
     from scorescope.app.denoising import denoise, sample
+    from scorescope.app.explore import explore
     from scorescope.app.opening import denoiser, images
     from scorescope.app.opening import open_network as open
     from scorescope.app.restoration import restore
@@ -35,6 +36,7 @@ __all__ = [
     "denoise",
     "denoiser",
     "explain",
+    "explore",
     "images",
     "open",
     "reproduce",

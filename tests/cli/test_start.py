@@ -50,7 +50,20 @@ def in_turn(folder, commands):
 
 
 DATA = ["import", "info", "verify", "duplicates"]
-COMMANDS = ["demo", "explain", "audit", "model", "reproduce", "train", "sample", "denoise", "restore", "list", "data"]
+COMMANDS = [
+    "demo",
+    "explain",
+    "explore",
+    "audit",
+    "model",
+    "reproduce",
+    "train",
+    "sample",
+    "denoise",
+    "restore",
+    "list",
+    "data",
+]
 
 
 HELP = [["--help"], *([name, "--help"] for name in COMMANDS), *(["data", name, "--help"] for name in DATA)]
@@ -81,6 +94,9 @@ REFUSED = {
     "denoise --denoiser optimal --data digist --sigma 1 --out x.png": "did you mean 'digits'",
     "restore --denoiser gausian --data digits --problem inpainting --out x.png": "did you mean 'gaussian'",
     "restore --denoiser gaussian --data digits --problem inpaint --out x.png": "choose of inpainting",
+    "explore nowhere": "nowhere is not there",
+    "explore store": "no run folder",
+    "explore store --out there.pt": "no run folder",
     "train --data digits --arch unot --out net": "did you mean 'unet'",
     "train --data digit --out net": "did you mean 'digits'",
     "reproduce main/explian": "did you mean 'main/explain'",

@@ -18,6 +18,7 @@ from PIL import Image
 from scorescope.data import import_images
 from scorescope.data.sources import ArraySource
 from tests.networks.readers.files import SONG, edm_pickle, song_network, state_dict, unet
+from tests.report.explored import exploration
 
 RANDOM = np.random.default_rng(0)
 
@@ -38,6 +39,7 @@ def make(folder: Path) -> None:
     _containers(folder, grey)
     _labels(folder)
     _models(folder)
+    _runs(folder)
     (folder / "empty").mkdir()
     (folder / "empty-file").write_bytes(b"")
     (folder / "mine.png").write_bytes(b"mine")
@@ -165,6 +167,27 @@ def _containers(folder: Path, grey: np.ndarray) -> None:
     (folder / "cut.bin").write_bytes(bytes(3000))
     with tarfile.open(folder / "photos.tar.gz", "w:gz") as packed:
         packed.add(folder / "photos", "photos")
+
+
+def _runs(folder: Path) -> None:
+    """Run folders to explore: whole, without what there is to explore, unfinished, older and cut."""
+    for name in ("explored", "explained", "opened", "reproduced", "unfinished", "older", "cut", "damaged"):
+        run = folder / f"run-{name}"
+        run.mkdir()
+        (run / "config.json").write_text("{}")
+        if name == "unfinished":
+            continue
+        study = "niedoba2025/fig3" if name == "reproduced" else "main/explain"
+        model = "unet, opened, weights 1234" if name == "opened" else "unet.pt"
+        config = {"model": model, "data": "store", "held_out": None, "arguments": {"image_size": 8}}
+        (run / "results.json").write_text(json.dumps({"study": study, "title": "One model", "config": config}))
+        if name in ("explored", "older", "cut", "damaged"):
+            exploration().save(run)
+    (folder / "run-older" / "exploration.json").write_text('{"schema": 0}')
+    (folder / "run-damaged" / "exploration.json").write_text("{")
+    arrays = folder / "run-cut" / "exploration.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-200])
+    (folder / "mine.html").write_text("mine")
 
 
 def _labels(folder: Path) -> None:

@@ -7,7 +7,7 @@ from scorescope.foundation import UserError
 from scorescope.lenses import DERIVATIVE, HELD_OUT, SECOND, Lens, LensSettings, Subject, lens, lenses, look
 from scorescope.study import Results, open_run
 
-HOUSE = ["memorization", "samples", "mechanisms", "locality", "shrinkage", "variance"]
+HOUSE = ["memorization", "samples", "mechanisms", "locality", "shrinkage", "variance", "explorer"]
 
 
 @pytest.fixture

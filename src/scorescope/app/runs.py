@@ -84,6 +84,10 @@ class Run:
                 number = f"{claim.value:.3g} {claim.unit}".rstrip()
                 print(f"      {claim.quantity}: {number}; holds if {claim.rule.words(claim.unit)}")
         print(f"report: {self.page}  ({self.seconds:.0f} s)")
+        if self.results.exploration is not None:
+            from scorescope.report import EXPLORER_FILE
+
+            print(f"explorer: {self.page.with_name(EXPLORER_FILE)}")
 
 
 def reproduce(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from scorescope.cli import audit, data, denoising, listing, model, studies
+from scorescope.cli import audit, data, denoising, explore, listing, model, studies
 from scorescope.cli.options import with_groups
 from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_memory, is_out_of_space
@@ -21,7 +21,7 @@ ALONE_BY_MISTAKE = (
     " torchrun --nproc-per-node K -m scorescope …"
 )
 # Commands that several processes cannot share: the first one carries them out, and the others leave.
-ALONE = (["data"], ["list"], ["model"])
+ALONE = (["data"], ["explore"], ["list"], ["model"])
 # Commands that keep what they have done.
 RESUMED = (["audit"], ["demo"], ["explain"], ["reproduce"], ["train"])
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": studies.demo,
     "explain": studies.explain,
+    "explore": explore.explore,
     "audit": audit.audit,
     "reproduce": studies.reproduce,
     "train": studies.train,

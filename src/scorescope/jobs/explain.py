@@ -94,6 +94,9 @@ class Explain(Study[ExplainConfig]):
                 "heatmap_pixels": 64,
                 "patch_inputs": 2,
                 "patch_sides": 4,
+                "explorer_images": 1,
+                "explorer_pixels": 16,
+                "explorer_sides": 3,
                 "spectrum_images": 1,
                 "spectrum_levels": 2,
                 "spectrum": {

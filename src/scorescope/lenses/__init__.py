@@ -7,6 +7,7 @@ from scorescope.foundation.lazy import offered
 if TYPE_CHECKING:
     from scorescope.lenses.base import DERIVATIVE, HELD_OUT, SECOND, Lens, lens, lenses, look
     from scorescope.lenses.drawing import draw_samples
+    from scorescope.lenses.explorer import Explorer
     from scorescope.lenses.locality import Locality
     from scorescope.lenses.mechanisms import MechanismsLens
     from scorescope.lenses.memorization import MemorizationLens
@@ -22,6 +23,7 @@ __all__ = [
     "DERIVATIVE",
     "HELD_OUT",
     "SECOND",
+    "Explorer",
     "Lens",
     "LensSettings",
     "Locality",

@@ -63,7 +63,7 @@ class Lens(ABC):
 
 
 L = TypeVar("L", bound=type[Lens])
-PAGE = ("memorization", "samples", "mechanisms", "locality", "shrinkage", "variance")
+PAGE = ("memorization", "samples", "mechanisms", "locality", "shrinkage", "variance", "explorer")
 """The lenses of the house, in the order in which a page shows them."""
 lenses: Registry[type[Lens]] = Registry("lens", "lenses")
 """All lenses by name: those of the house first."""

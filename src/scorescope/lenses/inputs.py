@@ -28,12 +28,13 @@ from scorescope.training.randomness import mixed
 
 LEVELS_A_CELL = 4
 CENTRE_IMAGES = 512
-TRAIN, HELD_OUT, REVERSE = "train", "held-out", "reverse"
+TRAIN, HELD_OUT, REVERSE, EXPLORED = "train", "held-out", "reverse", "explored"
 Labels = npt.NDArray[np.int64]
 IN_WORDS = {
     TRAIN: "noisy training images",
     HELD_OUT: "noisy held-out images",
     REVERSE: "states of the network's own sampling",
+    EXPLORED: "images with the same noise at every level",
 }
 
 
@@ -41,7 +42,7 @@ class Inputs(ABC):
     """Noisy images at S levels, B at each.
 
     Attributes:
-        kind: ``train``, ``held-out`` or ``reverse``.
+        kind: ``train``, ``held-out``, ``reverse`` or ``explored``.
         key: what cells call them; equal for equal inputs.
         sigmas: S levels, high to low.
         labels: classes of the images, int (B,); None where they are not known.

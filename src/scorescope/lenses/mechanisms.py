@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scorescope.denoisers import denoisers
 from scorescope.lenses.against import Against, compare, levels_table, overall_table
 from scorescope.lenses.base import Lens, lens
-from scorescope.lenses.comparison import comparison_of
+from scorescope.lenses.comparison import Comparison, comparison_of
 from scorescope.lenses.deviations import best_mechanism, mechanism_claims
 from scorescope.lenses.inputs import HELD_OUT, IN_WORDS, REVERSE, TRAIN
 from scorescope.lenses.rivals import FLEX, Builder, MechanismConfig, Mechanisms
@@ -71,21 +71,8 @@ class MechanismsLens(Lens):
 
     def measure(self, subject: Subject, settings: LensSettings, workspace: Workspace) -> MechanismsFound:
         """See `Lens.measure`."""
-        comparison = comparison_of(subject, settings.deviation_levels, settings.deviation_inputs, settings.seed)
-        config = MechanismConfig(
-            names=subject.names,
-            heatmap_images=settings.heatmap_images,
-            everywhere_images=settings.everywhere_images,
-            stacked_images=settings.stacked_images,
-        )
-        _, height, width = subject.first.image_shape
-        lacking = {}
-        if not settings.costly_mechanisms:
-            slow = [name for name, entry in denoisers.items() if entry.costly and name not in subject.names]
-            lacking = dict.fromkeys(slow, "it takes long (measurement.costly_mechanisms, or name it in mechanisms)")
-        if settings.heatmap_pixels is not None and settings.heatmap_pixels < height * width:
-            lacking[FLEX] = f"it takes the heatmaps of all {height * width} output pixels (measurement.heatmap_pixels)"
-        found, built = compare(comparison, Builder(comparison, config, workspace, lacking), workspace)
+        comparison, builder = rivals(subject, settings, workspace)
+        found, built = compare(comparison, builder, workspace)
         return MechanismsFound([one for one in found if len(one.sigmas)], built, settings.deviation_inputs)
 
     def show(self, results: Results, measured: MechanismsFound) -> None:
@@ -124,6 +111,25 @@ class MechanismsLens(Lens):
             else best_mechanism(forward) + ".",
             small_chart(lines, charts.SIGMA),
         )
+
+
+def rivals(subject: Subject, settings: LensSettings, workspace: Workspace) -> tuple[Comparison, Builder]:
+    """The first network of a subject at the levels of the settings, and what builds the denoisers that it is compared with."""
+    comparison = comparison_of(subject, settings.deviation_levels, settings.deviation_inputs, settings.seed)
+    config = MechanismConfig(
+        names=subject.names,
+        heatmap_images=settings.heatmap_images,
+        everywhere_images=settings.everywhere_images,
+        stacked_images=settings.stacked_images,
+    )
+    _, height, width = subject.first.image_shape
+    lacking = {}
+    if not settings.costly_mechanisms:
+        slow = [name for name, entry in denoisers.items() if entry.costly and name not in subject.names]
+        lacking = dict.fromkeys(slow, "it takes long (measurement.costly_mechanisms, or name it in mechanisms)")
+    if settings.heatmap_pixels is not None and settings.heatmap_pixels < height * width:
+        lacking[FLEX] = f"it takes the heatmaps of all {height * width} output pixels (measurement.heatmap_pixels)"
+    return comparison, Builder(comparison, config, workspace, lacking)
 
 
 def show_explained(results: Results, found: Sequence[Against], inputs: int, section: str) -> None:

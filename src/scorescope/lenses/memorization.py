@@ -163,13 +163,23 @@ CELLS = ("psnr", "samples", "audit")
 
 def measure_memorization(label: str, subject: Trained, config: MeasurementConfig, workspace: Workspace) -> Memorization:
     """PSNR, samples and the audit of one subject, each a cell of the run."""
-    psnr_cell, samples_cell, audit_cell = (f"{label.replace(' ', '')}/{name}" for name in CELLS)
+    psnr_cell, _, audit_cell = (_cell(label, name) for name in CELLS)
     psnr = workspace.computed(psnr_cell, lambda: psnr_of_images(subject, config))
-    found = workspace.computed(samples_cell, lambda: sample_and_search(subject, config))
+    found = stored_samples(label, subject, config, workspace)
     drawn = {name: found[f"samples/{name}"] for name in subject.networks}
     arrays = workspace.computed(audit_cell, lambda: audit_arrays(subject, drawn, config))
     verdict = audited(arrays, psnr, subject, drawn, config)
     return Memorization(label, tuple(subject.networks), found, averaged(psnr, subject), verdict)
+
+
+def stored_samples(label: str, subject: Trained, config: MeasurementConfig, workspace: Workspace) -> dict[str, Any]:
+    """What `sample_and_search` finds on one subject, as a cell of the run."""
+    found: dict[str, Any] = workspace.computed(_cell(label, CELLS[1]), lambda: sample_and_search(subject, config))
+    return found
+
+
+def _cell(label: str, name: str) -> str:
+    return f"{label.replace(' ', '')}/{name}"
 
 
 @lens("memorization", question="Does it give its training images back?")

@@ -73,6 +73,10 @@ class LensSettings(MeasurementConfig):
         flows: trajectories at most along which the target's variance is measured.
         spectrum_images: noisy images at which the derivative is decomposed.
         spectrum_levels: at how many noise levels.
+        explorer_images: noisy images of each kind that the explorer shows, as far as a page of 15 MB has room for them.
+        explorer_pixels: output pixels of each, on a grid, that it knows the origin of.
+        explorer_sides: sides of the windows around them.
+        explorer_patches: training patches behind each.
         spectrum: how much of each; images of more values than `exact_up_to` are decomposed from `most_products` products.
     """
 
@@ -87,6 +91,10 @@ class LensSettings(MeasurementConfig):
     flows: int = pydantic.Field(16, ge=1)
     spectrum_images: int = pydantic.Field(3, ge=1)
     spectrum_levels: int = pydantic.Field(4, ge=1)
+    explorer_images: int = pydantic.Field(4, ge=1)
+    explorer_pixels: int = pydantic.Field(36, ge=1)
+    explorer_sides: int = pydantic.Field(6, ge=2)
+    explorer_patches: int = pydantic.Field(4, ge=1)
     spectrum: SpectrumSettings = SpectrumSettings(
         eigenpairs=32, exact_up_to=1024, tolerance=1e-2, most_products=160, products=30, rotations=30
     )

@@ -17,10 +17,11 @@ import jinja2
 from markupsafe import Markup
 
 from scorescope.foundation.files import write_text
+from scorescope.report.explorer import EXPLORER_FILE, variables, write_explorer
 from scorescope.report.tables import columns_of, text_of
 from scorescope.study.claims import FAILS, HOLDS, NOT_TESTED
 from scorescope.study.glances import Glance
-from scorescope.study.palette import DARK_PARTNER, themed, variable
+from scorescope.study.palette import DARK_PARTNER, themed
 from scorescope.study.pictures import rows_of
 from scorescope.study.progress import Progress
 from scorescope.study.results import Exhibit, Results
@@ -44,7 +45,7 @@ MARKS = {
 
 
 def write_report(results: Results, folder: Path | str, progress: Progress | None = None, command: str = "") -> Path:
-    """Write the page of `results` into a run folder, at once as a whole.
+    """Write the page of `results` into a run folder, at once as a whole, and beside it the explorer, if there is one to make.
 
     Args:
         results: what the page shows.
@@ -53,11 +54,13 @@ def write_report(results: Results, folder: Path | str, progress: Progress | None
         command: what a person types to go on with such a run; empty if that is not known.
 
     Returns:
-        Its path. Raises UserError if the disk is full.
+        The page's path. Raises UserError if the disk is full.
     """
-    path = Path(folder) / REPORT_FILE
-    write_text(path, html(results, progress, command))
-    return path
+    folder = Path(folder)
+    if results.exploration is not None and progress is None:
+        write_explorer(results.exploration, folder / EXPLORER_FILE, results.title, REPORT_FILE)
+    write_text(folder / REPORT_FILE, html(results, progress, command))
+    return folder / REPORT_FILE
 
 
 def render(folder: Path | str) -> Path:
@@ -84,6 +87,7 @@ def html(results: Results, progress: Progress | None = None, command: str = "") 
         pending=pending,
         command=command,
         written=time.time(),
+        explorer=EXPLORER_FILE if results.exploration is not None and progress is None else "",
         elapsed=duration(time.time() - progress.started) if progress is not None else "",
         script=Markup(loader.get_source(environment, "growing.js")[0]),
         contents=_contents(results, list(sections)),
@@ -95,8 +99,8 @@ def html(results: Results, progress: Progress | None = None, command: str = "") 
         settings=flattened(results.config),
         marks=MARKS,
         style=Markup(loader.get_source(environment, "style.css")[0]),
-        light=_variables({colour: colour for colour in DARK_PARTNER}),
-        dark=_variables(DARK_PARTNER),
+        light=variables({colour: colour for colour in DARK_PARTNER}),
+        dark=variables(DARK_PARTNER),
     )
 
 
@@ -243,7 +247,3 @@ def _sized(drawing: str) -> str:
 
 def _embedded(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _variables(colours: Mapping[str, str]) -> Markup:
-    return Markup("".join(f"{variable(name)}:{colour};" for name, colour in colours.items()))

@@ -1,7 +1,8 @@
 """What a study found: a headline, verdicts, figures, tables, arrays, claims, and how all of it was computed.
 
-A run folder holds ``results.json`` (everything that is text or a number), ``tables/*.csv``, ``figures/*.svg|png`` and
-``arrays.npz``; `Results.load` reads back what `Results.save` wrote, so that a page can be made again at any time.
+A run folder holds ``results.json`` (everything that is text or a number), ``tables/*.csv``, ``figures/*.svg|png``,
+``arrays.npz`` and ``exploration.*``; `Results.load` reads back what `Results.save` wrote, so that a page can be made again
+at any time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from PIL import Image
 from scorescope.foundation import UserError, new_file
 from scorescope.study import charts
 from scorescope.study.claims import Claim
+from scorescope.study.exploration import EXPLORATION_FILE, Exploration
 from scorescope.study.glances import Glance
 from scorescope.study.pictures import Layout, Sheet, optimised_png
 from scorescope.study.storage import (
@@ -162,6 +164,7 @@ class Results:
         config: every setting of the run.
         environment: versions and hardware.
         timings: part of the study -> seconds.
+        exploration: what the explorer beside the page shows; None if there is none.
     """
 
     study: str
@@ -182,6 +185,7 @@ class Results:
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    exploration: Exploration | None = None
 
     @property
     def sections(self) -> dict[str, list[Exhibit]]:
@@ -333,6 +337,8 @@ class Results:
             write_frame(folder / "tables" / f"{name}.csv", table.frame)
         if self.arrays:
             write_arrays(folder / "arrays.npz", self.arrays)
+        if self.exploration is not None:
+            self.exploration.save(folder)
         write_strict_json(folder / RESULTS_FILE, self.to_json())
 
     @classmethod
@@ -385,6 +391,7 @@ class Results:
             figures=figures,
             tables=tables,
             arrays=read_arrays(folder / "arrays.npz") if record["arrays"] else {},
+            exploration=Exploration.load(folder) if (folder / EXPLORATION_FILE).exists() else None,
         )
 
 
