@@ -65,8 +65,19 @@ def test_the_page_fills_in_from_the_verdicts_to_the_mechanisms(run):
 
 def test_as_many_parts_are_measured_as_were_expected(run):
     _, results, told = run
-    assert len(results.timings) == 4 * 3 + 2
-    assert told[-1][1] == 4 * 3 + 2 - 1
+    assert len(results.timings) == 4 * 3 + 2 + 1
+    assert told[-1][1] == 4 * 3 + 2 + 1 - 1
+
+
+def test_the_explorer_shows_the_largest_size(run):
+    folder, results, _ = run
+    found = results.exploration
+    assert found.model == "Network A of N = 200"
+    assert found.denoisers[:2] == ["A", "optimal"]
+    assert set(found.denoisers[2:]) == {"gaussian", "closed-form"}
+    assert found.training_set == "digits"
+    assert (folder / "explorer.html").is_file()
+    assert "explorer.html" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_size_is_trained_for_its_own_steps(run):
@@ -105,7 +116,7 @@ def test_an_interrupted_demo_ends_like_an_uninterrupted_one(run, cache, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run_study(Demo(), config, tmp_path / "run", cache=cache, command="scorescope demo --out here")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "ended after 7 of 14 parts" in page
+    assert "ended after 7 of 15 parts" in page
     assert "scorescope demo --out here" in page
     assert 'id="figure-samples-n---60"' in page
     monkeypatch.setattr(Workspace, "computed", computed)

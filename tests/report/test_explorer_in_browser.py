@@ -339,3 +339,42 @@ def test_colours_and_a_run_without_derivatives(browser, tmp_path):
     row, column = found.pixels[int(page.driver.execute_script("return 0"))]
     assert (row, column) == (1, 1)
     assert page.seen(patch).shape == (8, 8, 3)
+
+
+def test_the_explorer_of_a_run_shows_what_the_run_stored(browser, digits, tmp_path, capsys):
+    """From `explain` to the canvas: the page beside the report, and the same page made again by the command."""
+    import torch
+
+    from scorescope.cli.main import main
+    from scorescope.data import DataSplit
+    from scorescope.denoisers import NetworkDenoiser
+    from scorescope.jobs.explain import Explain
+    from scorescope.jobs.explain import Opened as Given
+    from scorescope.networks import UNet
+    from scorescope.report import run_study
+
+    torch.manual_seed(0)
+    network = NetworkDenoiser(UNet(blocks=1, width=4), "blind-residual", (1, 8, 8), (0.0, 2.0), name="mine")
+    given = Given((network,), DataSplit(digits.subset(range(60)), digits.subset(range(1000, 1100))))
+    chosen = {"lenses": ("explorer",), "mechanisms": ("gaussian",), **given.settings()}
+    run = tmp_path / "run"
+    run_study(Explain(given), Explain.configure("tiny", **chosen), run)
+    found = Exploration.load(run)
+    browser.get((run / "report.html").as_uri())
+    browser.find_element("link text", "Explore it by hand").click()
+    page = Opened(browser, found, browser.current_url)
+    assert page.address.endswith("/run/explorer.html")
+    page.load()
+    page.shows_level(len(found.sigmas) // 2, 0)
+    page.over(page.all("#model-panels canvas")[2], 0.1, 0.1).click().perform()
+    page.shows_pixel(len(found.sigmas) // 2, 0, 0)
+    page.over(browser.find_element("link text", "The report"), 0.5, 0.5).click().perform()
+    assert browser.current_url.endswith("/run/report.html")
+    first = (run / "explorer.html").read_bytes()
+    for words in (["explore", str(run)], ["explore", str(run), "--out", str(tmp_path / "e.html"), "--json"]):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0
+    assert (run / "explorer.html").read_bytes() == first
+    assert len((tmp_path / "e.html").read_bytes()) < len(first)  # it has no report beside it
+    assert '"samples": 8' in capsys.readouterr().out

@@ -16,7 +16,7 @@ from typing import Any
 from scorescope.foundation import UserError
 from scorescope.foundation.files import check_writable, user_path
 
-EXPLAIN = "main/explain"
+EXPLAIN, NO_COMMAND = "main/explain", "run scorescope explain --model M --data D, which stores them"
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,10 @@ def _check_run(folder: Path) -> None:
 def _remedy(record: Mapping[str, Any], folder: Path) -> str:
     """What to run instead, as exactly as the record of the run says it."""
     config = record.get("config")
-    named = isinstance(config, Mapping) and record["study"] == EXPLAIN and config.get("data") and config.get("model")
-    if not named or ", opened" in str(config["model"]):  # what a notebook had opened has no path
-        return "run scorescope explain --model M --data D, which stores them"
+    if not isinstance(config, Mapping) or record["study"] != EXPLAIN or not config.get("data"):
+        return NO_COMMAND
+    if not config.get("model") or ", opened" in str(config["model"]):  # what a notebook had opened has no path
+        return NO_COMMAND
     given = {"--model": "model", "--data": "data", "--held-out": "held_out", "--arch": "architecture"}
     given["--class-label"] = "class_label"
     words = ["scorescope", "explain"]

@@ -20,14 +20,16 @@ import torch
 from scorescope.data import DataSplit, load_images
 from scorescope.lenses import deviations, memorization
 from scorescope.lenses.deviations import Measured, measure_deviations, measure_examples
+from scorescope.lenses.explorer import explored_in_one_cell
 from scorescope.lenses.growing import transition_claims
 from scorescope.lenses.memorization import Memorization, measure_memorization
 from scorescope.lenses.methods import measurement_methods, training_method
-from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.settings import LensSettings, MeasurementConfig
 from scorescope.lenses.subject import Subject
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.attribution import Deviation
 from scorescope.study.base import Study, study
+from scorescope.study.exploration import Exploration
 from scorescope.study.pairs import NETWORKS, Sizes, check_sizes, choose_pair, shipped_record, train_pair
 from scorescope.study.results import Results, Verdict
 from scorescope.study.workspace import Workspace
@@ -88,6 +90,7 @@ class _Found:
         evidence: what the verdicts rest on.
         deviations: see `deviations.deviations`.
         examples: see `deviations.denoised_examples`.
+        explored: what the explorer shows of the largest N.
     """
 
     images: DataSplit
@@ -95,6 +98,7 @@ class _Found:
     evidence: dict[int, Memorization] = field(default_factory=dict)
     deviations: dict[int, dict[str, Deviation]] = field(default_factory=dict)
     examples: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    explored: Exploration | None = None
 
     def compared(self) -> dict[int, Measured]:
         """Every N whose deviations are known, in increasing order."""
@@ -181,6 +185,8 @@ class Demo(Study[DemoConfig]):
             if size in (largest, smallest):
                 self._show(config, found, workspace)
                 found.examples[size] = measure_examples(_label(size), subjects[size], config.measurement, workspace)
+        self._show(config, found, workspace)
+        found.explored = explored_in_one_cell(_label(largest), subjects[largest], _explored(config), workspace)
         return self._results(config, found)
 
     def _subject(self, config: DemoConfig, images: DataSplit, size: int, workspace: Workspace) -> Subject:
@@ -204,7 +210,7 @@ class Demo(Study[DemoConfig]):
             )
         if config.sizes[0] not in found.examples:
             pending[deviations.EXAMPLES] = "Drawn at the end."
-        cells = (len(memorization.CELLS) + 1) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]})
+        cells = (len(memorization.CELLS) + 1) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]}) + 1
         workspace.show(self._results(config, found), pending, cells)
 
     def _results(self, config: DemoConfig, found: _Found) -> Results:
@@ -233,8 +239,18 @@ class Demo(Study[DemoConfig]):
                 results.introductions[deviations.EXPLAINED] = (
                     "Compared with the networks of the largest N alone; compare_all=true compares every N."
                 )
+        if found.explored is not None:
+            name = f"Network {next(iter(NETWORKS))} of {_label(config.sizes[-1])}"
+            results.exploration = dataclasses.replace(found.explored, model=name)
         results.methods |= _methods(config, found)
         return results
+
+
+def _explored(config: DemoConfig) -> LensSettings:
+    """How much the explorer of the demo knows: a little, and nothing that takes long."""
+    few: dict[str, Any] = {"costly_mechanisms": False, "heatmap_pixels": 1, "spectrum_images": 1, "spectrum_levels": 2}
+    few |= {"explorer_images": 1, "explorer_pixels": 36, "explorer_sides": 5}
+    return LensSettings(**config.measurement.model_dump(), **few)
 
 
 def _label(size: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,14 @@ class SameNoise(Inputs):
     question="What becomes of one noisy image at every noise level, and where does each pixel of it come from?",
 )
 class Explorer(Lens):
-    """What the explorer beside the page shows."""
+    """What the explorer beside the page shows.
+
+    Args:
+        label: what the lens of memorization calls the subject, whose samples are taken.
+    """
+
+    def __init__(self, label: str = "the model") -> None:
+        self.label = label
 
     def measure(self, subject: Subject, settings: LensSettings, workspace: Workspace) -> Exploration:
         """See `Lens.measure`."""
@@ -86,7 +93,7 @@ class Explorer(Lens):
         maps, peaks, missing = _maps(one, inputs, pixels, workspace)
         sides = window_sides(height, width, settings.explorer_sides)
         behind = _origins(one, inputs, denoised[one.name], pixels, sides, settings.explorer_patches, workspace)
-        samples, similarity, neighbours = _samples(subject, settings, workspace)
+        samples, similarity, neighbours = _samples(self.label, subject, settings, workspace)
         entries = _kept(one.training, behind["entries"], behind["weights"], neighbours)
         spectrum = _spectrum(subject, settings, workspace)
         if "why" in spectrum:
@@ -142,6 +149,25 @@ class Explorer(Lens):
         nearest_first = sorted(built, key=lambda name: float(np.nan_to_num(apart[name], nan=math.inf).mean()))
         order = [one.name, OPTIMAL, *nearest_first]
         return {name: made[name] for name in order}, {name: apart[name] for name in order}
+
+
+def explored_in_one_cell(label: str, subject: Subject, settings: LensSettings, workspace: Workspace) -> Exploration:
+    """The same as a single cell of a run that counts its cells; samples that the run has are not drawn again."""
+    inside = _Inside(workspace)
+    measure = functools.partial(Explorer(label).measure, subject, settings, inside)
+    return Exploration(**workspace.computed(f"{label.replace(' ', '')}/explorer", lambda: dict(vars(measure()))))
+
+
+class _Inside(Workspace):
+    """A cell's own workspace: what the run has is taken from there, everything else computed and kept nowhere."""
+
+    def __init__(self, outer: Workspace) -> None:
+        super().__init__(outer.folder, outer.device, outer.cache, outer.study, outer.config)
+        self.outer = outer
+
+    def computed(self, name: str, function: Callable[[], Any]) -> Any:
+        """See `Workspace.computed`."""
+        return self.outer.computed(name, function) if self.outer.done(name) else function()
 
 
 def _fitting(settings: LensSettings, size: int) -> int:
@@ -210,11 +236,11 @@ def _origins(
 
 
 def _samples(
-    subject: Subject, settings: LensSettings, workspace: Workspace
+    label: str, subject: Subject, settings: LensSettings, workspace: Workspace
 ) -> tuple[npt.NDArray[np.float32], Singles, npt.NDArray[np.int64]]:
     """Samples, the nearest to a training image first; cosines of their neighbours, and which entries these are."""
     name = next(iter(subject.networks))
-    samples = stored_samples("the model", subject, settings, workspace)[f"samples/{name}"][:SAMPLES]
+    samples = stored_samples(label, subject, settings, workspace)[f"samples/{name}"][:SAMPLES]
     samples = samples[np.isfinite(samples).all((1, 2, 3))]
     found = nearest(torch.from_numpy(samples), subject.first_training, k=NEIGHBOURS)
     order = np.argsort(-found.similarity[:, 0], kind="stable")

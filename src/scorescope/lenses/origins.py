@@ -17,6 +17,8 @@ from torch import Tensor
 
 from scorescope.data import ImageSet
 from scorescope.denoisers import LocalScoreDenoiser, OptimalDenoiser
+from scorescope.denoisers.optimal import TrainingPosterior
+from scorescope.denoisers.patch_square import PatchPosterior
 from scorescope.probes.patches import all_sides
 
 Floats = npt.NDArray[np.float64]
@@ -77,12 +79,11 @@ def origins(
         images, which = np.nonzero(best == place)
         asked = np.unique(images)
         back = np.searchsorted(asked, images)
-        if place < len(local):
-            found = local[place].describe(noisy[asked], sigma, top)
-            at = (back, rows[which], columns[which])
-        else:
-            found = optimal.describe(noisy[asked], sigma, top)  # type: ignore[assignment]
-            at = (back,)  # type: ignore[assignment]
+        whole = place == len(local)
+        found: PatchPosterior | TrainingPosterior = (optimal if whole else local[place]).describe(
+            noisy[asked], sigma, top
+        )
+        at = (back,) if whole else (back, rows[which], columns[which])
         entries[images, which] = found.indices.cpu().numpy()[at]
         weights[images, which] = found.probabilities.cpu().double().numpy()[at]
         effective[images, which] = found.effective_number.cpu().double().numpy()[at]

@@ -120,7 +120,7 @@ def _heat() -> npt.NDArray[np.uint8]:
     """256 colours from nothing to most, (256, 3)."""
     from matplotlib import colormaps
 
-    return np.rint(255 * colormaps[HEAT](np.arange(256))[:, :3]).astype(np.uint8)
+    return np.asarray(np.rint(255 * colormaps[HEAT](np.arange(256))[:, :3]), dtype=np.uint8)
 
 
 def variables(colours: Mapping[str, str]) -> Markup:

@@ -59,7 +59,7 @@ class ImageBench {
       const canvas = made("canvas");
       canvas.setAttribute("role", "img");
       frame.append(canvas);
-      const shown = place === BEFORE.length && name !== "network" ? `the model` : name;
+      const shown = place === BEFORE.length ? "the model" : name;
       const caption = made("figcaption");
       caption.append(made("b", "", shown), made("span", "number"));
       panel.append(frame, caption);

@@ -6,7 +6,6 @@ bytes, as they are shown; numbers that are read are kept as they were measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ class Exploration:
         """What `save` wrote. Raises UserError if a file is missing or damaged, or of another schema."""
         path = folder / EXPLORATION_FILE
         record = read_json(path)
-        schema = record.pop("schema", None) if isinstance(record, Mapping) else None
+        schema = record.pop("schema", None) if isinstance(record, dict) else None
         if schema != SCHEMA:
             raise UserError(f"{path} has schema {schema}, this version reads {SCHEMA}: run scorescope explain again")
         values = {**record, **read_arrays(folder / ARRAYS_FILE)}
