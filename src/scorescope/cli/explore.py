@@ -13,7 +13,7 @@ def explore(
     *,
     run: Annotated[str, typer.Argument(help="the run folder of scorescope explain or demo")],
     out: Annotated[
-        str | None, typer.Option(help="HTML file to write [default: explorer.html in the run folder]")
+        str | None, typer.Option(help="HTML file to write; explorer.html in the run folder by default")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
