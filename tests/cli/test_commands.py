@@ -83,8 +83,11 @@ def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, t
     keys = {figure["key"] for figure in results["figures"]}
     assert keys >= {"psnr", "samples-the-model", "similarity", "explained-network", "examples-network", "sample-sheet"}
     assert keys >= {"heatmaps-network", "concentration", "best-side"}
-    assert results["opened"] == ["Memorization", "Samples", "Mechanisms", "Locality", "Shrinkage", "Variance"]
-    assert [glance["section"] for glance in results["glances"]] == results["opened"]
+    sections = ["Memorization", "Samples", "Mechanisms", "Locality", "Shrinkage", "Variance"]
+    assert results["opened"] == [*sections, "Explorer"]
+    assert [glance["section"] for glance in results["glances"]] == sections
+    assert "explorer.html" in (out / "report.html").read_text(encoding="utf-8")
+    assert (out / "explorer.html").is_file()
     assert results["not_measured"] == {}
     assert keys >= {"eigenvalues", "eigenvectors", "dimension", "proxy-variance"}
     assert "model-variance" not in keys
