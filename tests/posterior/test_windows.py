@@ -1,5 +1,6 @@
 """The window posterior against its definition in float64."""
 
+import numba as nb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from scorescope.data.images import ImageSet
 from scorescope.posterior import windows as module
 from scorescope.posterior.exponential import exp32
 from scorescope.posterior.units import LEVELS_PER_UNIT
+from scorescope.posterior.vector import LANES, load, logarithm, store
 from scorescope.posterior.windows import Window, WindowPosterior
 
 
@@ -73,3 +75,18 @@ def test_exponential():
     found = np.array([exp32(value) for value in x], dtype=np.float64)
     np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=3e-7)
     assert exp32(np.float32(-1e30)) < 1e-37
+
+
+def test_logarithm():
+    x = np.geomspace(1e-37, 1e37, 1600).astype(np.float32)
+    expected = np.log(x.astype(np.float64))
+    np.testing.assert_allclose(logarithms(x.copy()), expected, rtol=1e-6, atol=1e-7)
+    near = np.linspace(0.6, 1.5, 1600).astype(np.float32)
+    np.testing.assert_allclose(logarithms(near.copy()), np.log(near.astype(np.float64)), rtol=1e-6, atol=2e-7)
+
+
+@nb.njit
+def logarithms(values):
+    for place in range(0, values.size, LANES):
+        store(values, place, logarithm(load(values, place)))
+    return values

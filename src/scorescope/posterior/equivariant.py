@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from scorescope.data.images import ImageSet
 from scorescope.posterior import equivariant_kernels as kernels
+from scorescope.posterior.gathered import Contributions, Gathered
 from scorescope.posterior.processes import merge_normalizers, merge_sums, own_part
 from scorescope.posterior.units import from_levels
 from scorescope.posterior.vector import LANES
@@ -81,14 +82,30 @@ class EquivariantPosterior:
         Returns:
             Images in [-1, 1], float64 (B, d).
         """
-        _, height, width = self.images.image_shape
-        sweeps = []
-        for image, level, side in zip(self._shaped(noisy), sigma, sides, strict=True):
-            rows, columns = min(side // 2, (height - 1) // 2), min(side // 2, (width - 1) // 2)
-            moves = [(down, right, 0, height) for down in range(height) for right in range(0, width, LANES)]
-            sweeps.append(_Sweep(image, level, columns, [_Band(np.array(moves), 2 * rows + 1, rows)]))
+        asked = zip(self._shaped(noisy), sigma, sides, strict=True)
+        sweeps = [self._equivariant(image, level, side) for image, level, side in asked]
         self._go_through(sweeps)
         return from_levels(np.stack([sweep.mean().reshape(-1) for sweep in sweeps]))
+
+    def contributions(self, noisy: Floats, sigma: float, side: int, top: int) -> Contributions:
+        """Whose weights every pixel of the equivariant case is made of, over all places together, by a second pass.
+
+        Args:
+            noisy: one noisy image as centred grey levels, float64 (d,).
+            sigma: noise level in grey levels.
+            side: of the windows, as in `mean`.
+            top: k, how many images are named at a pixel.
+        """
+        _, height, width = self.images.image_shape
+        sweep = self._equivariant(self._shaped(noisy)[0], sigma, side)
+        self._go_through([sweep])
+        gathered = Gathered.empty(len(self.images), height * width, top)
+        scale = sweep.reciprocals()
+        first, last = own_part(len(self.images), kernels.GROUP)
+        for start in range(first, last, IMAGES_AT_A_TIME):
+            pixels = np.array(self.images.read(start, min(start + IMAGES_AT_A_TIME, last)), order="C")
+            gathered.add(_weights_apart(sweep, pixels) * scale, start)
+        return gathered.merged().contributions(from_levels(sweep.mean()))
 
     def border_mean(self, noisy: Floats, sigma: Floats, sides: Sequence[int]) -> Floats:
         """The border case: windows touch the border alike.
@@ -120,6 +137,13 @@ class EquivariantPosterior:
         for row, sweep, inner in along:
             total[row, :, :, inner] = from_levels(sweep.mean()[..., inner])
         return total.reshape(noisy.shape)
+
+    def _equivariant(self, noisy: Floats, sigma: float, side: int) -> _Sweep:
+        """One noisy image (C, H, W) against all places where a window of a side fits."""
+        _, height, width = self.images.image_shape
+        rows, columns = min(side // 2, (height - 1) // 2), min(side // 2, (width - 1) // 2)
+        moves = [(down, right, 0, height) for down in range(height) for right in range(0, width, LANES)]
+        return _Sweep(noisy, sigma, columns, [_Band(np.array(moves), 2 * rows + 1, rows)])
 
     def _shaped(self, noisy: Floats) -> Floats:
         return noisy.reshape(-1, *self.images.image_shape)
@@ -174,6 +198,37 @@ class _Sweep:
             )
         return nearest, sums
 
+    def weights_apart(self, packed: Singles, part: int, parts: int) -> Singles:
+        """Weights of each training image at every pixel, counted from `nearest`, over one of the parts of the displacements.
+
+        float32 (images, H, W).
+        """
+        nearest = np.ascontiguousarray(self.nearest[:, self.around])
+        weights = np.zeros((len(packed) * kernels.GROUP, *nearest.shape), dtype=np.float32)
+        for band in self.bands:
+            kernels.attribute(
+                packed,
+                self.noisy,
+                self.far,
+                np.ascontiguousarray(band.moves[part::parts]),
+                (band.height, 2 * self.reach + 1),
+                (band.centre, self.reach),
+                np.float32(self.scale),
+                nearest.reshape(-1),
+                weights.reshape(-1),
+            )
+        folded = np.zeros((len(weights), self.height, self.width), dtype=np.float32)
+        for first in range(0, len(self.around), self.width):
+            copy = weights[..., first : first + self.width]
+            folded[..., : copy.shape[-1]] += copy
+        return folded
+
+    def reciprocals(self) -> Floats:
+        """What turns weights counted from `nearest` into posterior weights, over the images of all processes: (H, W)."""
+        level = -self.scale * self.nearest.astype(np.float64)
+        largest, weight = merge_normalizers(level, self.total[0])
+        return np.asarray(np.exp(level - largest) / weight)
+
     def add(self, parts: Sequence[Sums]) -> None:
         """Add sums to the total, and count it from where it is about 1, so that what adds nothing to it can be told."""
         pieces = [(self.nearest.astype(np.float64), self.total)]
@@ -210,6 +265,13 @@ def _add(sweeps: list[_Sweep], pixels: npt.NDArray[np.uint8]) -> None:
 
     for sweep, sums in zip(sweeps, zip(*in_parallel(share, parts, parts), strict=True), strict=True):
         sweep.add(sums)
+
+
+def _weights_apart(sweep: _Sweep, pixels: npt.NDArray[np.uint8]) -> Singles:
+    """Weights of some training images, one by one, at every pixel of a sweep: float32 (n, H, W); in threads."""
+    packed, parts = _packed(pixels, sweep.far, sweep.turned), worker_count()
+    pieces = in_parallel(lambda part, _: sweep.weights_apart(packed, part, parts), parts, parts)
+    return np.asarray(np.sum(pieces, axis=0)[: len(pixels)])
 
 
 def _packed(pixels: npt.NDArray[np.uint8], far: bool, turned: bool) -> Singles:

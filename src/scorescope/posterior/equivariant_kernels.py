@@ -124,6 +124,58 @@ def accumulate(packed, noisy, far, moves, window, centre, scale, nearest, sums):
 
 
 @nb.njit(nogil=True, cache=True)
+def attribute(packed, noisy, far, moves, window, centre, scale, nearest, weights):  # type: ignore[no-untyped-def]
+    """Add each training image's weights at all pixels of one noisy image, over all places: as `accumulate`, image by image.
+
+    Args:
+        packed: as in `accumulate`, and so are noisy, far, moves, window, centre and scale.
+        noisy: the noisy image.
+        far: whether this is high noise.
+        moves: the displacements.
+        window: (height, width).
+        centre: (row, column) of the pixel that is kept.
+        scale: ``1 / 2σ²``.
+        nearest: float32 (H·pitch,): what the weights are counted from; stays as it is.
+        weights: float32 (images·H·pitch,): ``exp(scale · (nearest − distance))`` is added.
+    """
+    groups, height, width, entries, _ = packed.shape
+    channels, pitch = noisy.shape[1], noisy.shape[2]
+    images, values = packed.reshape(-1), noisy.reshape(-1)
+    tall, side = window
+    columns, area = width - side + 1, height * pitch
+    grid = (columns, columns * _WIDE, tall, channels, area)
+    line, recent, logits = aligned(width * _WIDE), aligned(tall * grid[1]), aligned(grid[1])
+    beyond = np.empty(LANES, dtype=np.float32)
+    for group in range(groups):
+        for move in range(len(moves)):
+            down, right, top, rows = moves[move, 0], moves[move, 1], moves[move, 2], moves[move, 3]
+            for lane in range(LANES):
+                beyond[lane] = _ZERO if right + lane < width else _ABSENT
+            for row in range(top, top + rows):
+                pixel = (group * height + row) * width * entries * GROUP
+                target = (row + down) % height * channels * pitch + right
+                _differences(images, pixel, values, target, channels, pitch, far, beyond, line)
+                _sum_along(line, columns, side, recent, (row - top) % tall * grid[1])
+                first = row - tall + 1
+                if first < top:
+                    continue
+                target = (first + centre[0] + down) % height * pitch + right + centre[1]
+                if _logits(recent, grid, scale, nearest, target, logits) >= NEGLIGIBLE:
+                    _add_apart(logits, grid, group * GROUP * area + target, weights)
+
+
+@nb.njit(nogil=True, cache=True)
+def _add_apart(logits, grid, target, weights):  # type: ignore[no-untyped-def]
+    """Add the weights of a row of windows to those of their own images, which lie `grid[4]` apart."""
+    for place in range(0, grid[1], _WIDE):
+        at = target
+        for image in range(place, place + _WIDE, LANES):
+            store(weights, at, load(weights, at) + exponential(load(logits, image)))
+            at += grid[4]
+        target += 1
+
+
+@nb.njit(nogil=True, cache=True)
 def _differences(images, pixel, noisy, target, channels, pitch, far, beyond, line):  # type: ignore[no-untyped-def]
     """What the pixels of a row contribute to distances, summed over channels: line (W, 4 images) of vectors."""
     absent = load(beyond, 0)

@@ -187,6 +187,28 @@ def exponential(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def logarithm(typing_context: Any, value: Any) -> Any:
+    """ln in every lane, within 1e-6 of itself or of 1, for positive normal numbers.
+
+    ``ln x = e ln 2 + ln m`` with e an integer and m from √½ to √2, both read from the bits of x; ln m is (m − 1) times a
+    polynomial through Chebyshev points.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(arguments[0], _INTEGERS)
+        exponent = builder.ashr(builder.sub(bits, _whole(_ROOT_HALF)), _whole(23))
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, _whole(23))), _FLOATS)
+        rest = builder.fsub(mantissa, _constant(1.0))
+        power = _constant(_LOGARITHM[-1])
+        for coefficient in _LOGARITHM[-2::-1]:
+            power = _multiply_add(builder, rest, power, _constant(coefficient))
+        whole = builder.fmul(builder.sitofp(exponent, _FLOATS), _constant(math.log(2)))
+        return _multiply_add(builder, rest, power, whole)
+
+    return lanes(lanes), generate
+
+
+@intrinsic
 def add_to_sum(typing_context: Any, total: Any, ratio: Any, gap: Any) -> Any:
     """A running sum of exponentials after one more: ``total·ratio + 1`` where gap > 0, else ``total + ratio``."""
 
@@ -247,6 +269,16 @@ def _exponential_coefficients(degree: int) -> list[float]:
     return [float(c) for c in fitted.convert(kind=np.polynomial.Polynomial).coef]
 
 
+def _logarithm_coefficients(degree: int) -> list[float]:
+    """Of ``ln(1 + r)/r`` for 1 + r from √½ to √2."""
+    fitted = np.polynomial.Chebyshev.interpolate(
+        lambda r: np.log1p(r) / np.where(r == 0, 1, r) + (r == 0), degree, domain=[0.5**0.5 - 1, 2**0.5 - 1]
+    )
+    return [float(c) for c in fitted.convert(kind=np.polynomial.Polynomial).coef]
+
+
+_LOGARITHM = _logarithm_coefficients(9)
+_ROOT_HALF = int(np.float32(0.5**0.5).view(np.int32))
 _COEFFICIENTS = _exponential_coefficients(6)
 # ln 2 in two parts, the first with few bits, so that n · ln 2 is exact in float32.
 _LN2_HIGH = round(math.log(2) * 2**12) / 2**12

@@ -163,6 +163,23 @@ class WholeImagePosterior:
         density = -0.5 * self.dimension * np.log(2 * math.pi * spread**2)
         return np.asarray(sums.log_normalizer - math.log(len(self.images)) + density)
 
+    def weights(self, noisy: Floats, sigma: Floats) -> Floats:
+        """Posterior weights of all training images, one row a noisy image that sums to one: float64 (B, N).
+
+        Arguments as in `sums`. This is the one routine here whose memory grows with the training set: by 8 B a weight.
+        """
+        logits = np.full((len(noisy), len(self.images)), -np.inf)
+        inverse = 0.5 / sigma**2
+        whole, scale = to_whole(noisy)
+        for start, chunk in self._chunks():
+            products = (2 * scale * inverse)[:, None] * times_rows(whole, chunk)
+            logits[:, start : start + len(chunk)] = products - np.outer(inverse, self._chunk_norms(start, chunk))
+        logits -= merge_maxima(logits.max(1))[:, None]
+        np.exp(logits, out=logits)
+        logits = merge_sums(logits)
+        logits /= logits.sum(1, keepdims=True)
+        return logits
+
     def covariance_products(self, noisy: Floats, sigma: Floats, vectors: Floats) -> Floats:
         """Products of the posterior covariances ``Cov[x | y]`` with vectors, by a second pass over the training set.
 

@@ -17,6 +17,7 @@ from scorescope.posterior.vector import (
     largest_lane,
     load,
     load_bytes,
+    logarithm,
     maximum,
     multiply_add,
     store,
@@ -26,6 +27,8 @@ from scorescope.posterior.window_sums import GROUP, STRIP, column_sums, grid, ro
 UNSEEN = np.float32(-1e38)
 # A window weight below e^-30 of the whole is left out: a million of them are 1e-7.
 NEGLIGIBLE = np.float32(-30.0)
+# What stands for smaller weights in a logarithm.
+_LEAST_SHARE = np.float32(1e-30)
 # Sums hold terms up to e^40 before they are counted from a new maximum; float32 ends at e^88.
 _HEADROOM = np.float32(40.0)
 
@@ -195,6 +198,49 @@ def _shares(question, maxima, reciprocals, spread, work, shares):  # type: ignor
                 shares[left * LANES :],
                 (height, 0, width, 1),
             )
+
+
+@nb.njit(nogil=True, cache=True)
+def attribute(blocks, count, chosen, start, question, level, covered, spread, mass, entropy, tops, who, work):  # type: ignore[no-untyped-def]
+    """Collect whose weights every pixel is made of: as `weigh`, but for the images themselves instead of their sum.
+
+    A pixel's weight of an image is the mean of that image's weights over the windows that the pixel is made from.
+
+    Args:
+        blocks: as in `weigh`, and so are count, chosen, question, spread and work.
+        count: how many images there are in the blocks.
+        chosen: which of the blocks have any weight.
+        start: index of the blocks' first training image.
+        question: the noisy image and its windows.
+        level: maxima and reciprocals of `weigh`.
+        covered: float64 (H·W,): how many windows each pixel is made from.
+        spread: see `weigh`.
+        mass: float64 (N,): the sum of an image's weights over pixels is added.
+        entropy: float32 (H·W·16,): ``−Σ m log m`` over images is added, in the lanes of their places.
+        tops: float64 (H·W, k): largest weights so far, in descending order.
+        who: int64 (H·W, k): the training images that have them.
+        work: room for intermediate results.
+    """
+    pixels, last = len(covered), tops.shape[1] - 1
+    smallest = everywhere(_LEAST_SHARE)
+    masses = np.empty(LANES, dtype=np.float32)
+    for block in chosen:
+        filled, first = min(LANES, count - block * LANES), start + block * LANES
+        column_sums(blocks[block].reshape(-1), filled, question, work)
+        _shares(question, level[0], level[1], spread, work, work.shares)
+        total = everywhere(np.float32(0.0))
+        for pixel in range(pixels):
+            p = pixel * LANES
+            share = load(work.shares, p) * everywhere(np.float32(1.0 / covered[pixel]))
+            store(work.shares, p, share)
+            total = total + share
+            store(entropy, p, load(entropy, p) - share * logarithm(maximum(share, smallest)))
+            if largest_lane(share) > tops[pixel, last]:
+                for lane in range(filled):
+                    _insert(tops[pixel], who[pixel], np.float64(work.shares[p + lane]), first + lane)
+        store(masses, 0, total)
+        for lane in range(filled):
+            mass[first + lane] += masses[lane]
 
 
 @nb.njit(nogil=True, cache=True)

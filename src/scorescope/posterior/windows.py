@@ -23,7 +23,7 @@ from scorescope.data.images import ImageSet
 from scorescope.posterior import window_kernels as kernels
 from scorescope.posterior.lanes import Block, read_blocks
 from scorescope.posterior.processes import gather, merge_normalizers, merge_sums, own_part
-from scorescope.posterior.units import LEVELS_PER_UNIT, from_levels
+from scorescope.posterior.units import LEVELS_PER_UNIT, centred, from_levels
 from scorescope.posterior.vector import LANES
 from scorescope.posterior.window_sums import Question, Work, window_places, work_for
 from scorescope.posterior.workers import in_parallel
@@ -173,12 +173,50 @@ class WindowPass:
         parts = self.parts()
         pieces = in_parallel(lambda a, b: self._weighted(parts[a]), len(parts))
         total = merge_sums(np.stack(pieces).sum(axis=0))
-        _, height, width = self.images.image_shape
-        for row, (window, (rows, columns)) in enumerate(zip(self.windows, self.grids, strict=True)):
-            if window.spread:
-                covered = np.outer(_coverage(height, rows), _coverage(width, columns))
-                total[row] /= np.tile(covered.reshape(-1), self.images.image_shape[0])
+        for row in range(len(self.windows)):
+            total[row] /= np.tile(self._covered(row), self.images.image_shape[0])
         return from_levels(total)
+
+    def attribute(self, top: int) -> tuple[Floats, tuple[Floats, Floats, Floats, npt.NDArray[np.int64]]]:
+        """Whose weights the pixels of the first noisy image are made of.
+
+        Args:
+            top: k, how many images are named at a pixel.
+
+        Returns:
+            The composite in [-1, 1], (d,); and the share of every training image (N,), entropy of the weights at every pixel
+            (H·W,), the largest of them (H·W, k), and whose they are (H·W, k).
+        """
+        parts = self.parts()
+        pieces = in_parallel(lambda a, b: self._attributed(parts[a], top), len(parts))
+        total = merge_sums(np.sum([piece[0] for piece in pieces], axis=0))
+        mass, entropy = (merge_sums(np.sum([piece[k] for piece in pieces], axis=0)) for k in (1, 2))
+        tops = np.concatenate([all_ for piece in pieces for all_ in gather(piece[3])], axis=1)
+        who = np.concatenate([all_ for piece in pieces for all_ in gather(piece[4])], axis=1)
+        order = np.argsort(-tops, axis=1, kind="stable")[:, :top]
+        mean = from_levels(total / np.tile(self._covered(0), self.images.image_shape[0]))
+        return mean, (mass, entropy, np.take_along_axis(tops, order, 1), np.take_along_axis(who, order, 1))
+
+    def weights_of(self, entry: int) -> Floats:
+        """The posterior weights of one training image in all windows of the first noisy image, (rows, columns).
+
+        After `parts`, which finds the normalizers.
+        """
+        question = self.questions[0]
+        image = centred(np.ascontiguousarray(self.images.take([entry])))[0].astype(np.float64)
+        near, far = (side.astype(np.float64).reshape(question.shape) for side in (question.near, question.far))
+        products = ((image - near) * (image - far)).sum(0)
+        places = window_places(question.shape, question.window)
+        logits = -float(question.scale) * _window_sums(products, self.windows[0])
+        return np.asarray(np.exp(logits - self.log_normalizers[0][places]))
+
+    def _covered(self, row: int) -> Floats:
+        """How many windows each pixel is made from, (H·W,)."""
+        _, height, width = self.images.image_shape
+        if not self.windows[row].spread:
+            return np.ones(height * width)
+        rows, columns = self.grids[row]
+        return np.outer(_coverage(height, rows), _coverage(width, columns)).reshape(-1).astype(np.float64)
 
     def describe(self, top: int) -> list[WindowDescription]:
         parts = self.parts()
@@ -262,6 +300,25 @@ class WindowPass:
             maxima, reciprocals = part.maxima[row], part.sums[row]
             kernels.collect(blocks, count, chosen, start, self.questions[row], maxima, reciprocals, *found[row], work)
         return found
+
+    def _attributed(self, part: Part, top: int) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.int64]]:
+        """The first noisy image's weighted sum, and what `window_kernels.attribute` collects, over one part."""
+        channels, height, width = self.images.image_shape
+        pixels, spread = height * width, self.windows[0].spread
+        mass, entropy = np.zeros(len(self.images)), np.zeros(pixels * LANES, dtype=np.float32)
+        tops, who = np.zeros((pixels, top)), np.full((pixels, top), -1, dtype=np.int64)
+        total, lanes = np.zeros(channels * pixels), np.zeros(channels * pixels * LANES, dtype=np.float32)
+        question, level, covered = self.questions[0], (part.maxima[0], part.sums[0]), self._covered(0)
+        for row, blocks, count, chosen, start, work in self.chosen(part):
+            if row:
+                continue
+            kernels.weigh(blocks, count, chosen, question, *level, lanes, spread, work)
+            total += lanes.reshape(-1, LANES).sum(1, dtype=np.float64)
+            lanes[:] = 0
+            kernels.attribute(
+                blocks, count, chosen, start, question, level, covered, spread, mass, entropy, tops, who, work
+            )
+        return total, mass / pixels, entropy.reshape(-1, LANES).sum(1, dtype=np.float64), tops, who
 
     def chosen(self, part: Part) -> Iterator[tuple[int, Block, int, npt.NDArray[np.int64], int, Work]]:
         """The second pass over a part: for each noisy image the blocks that have any weight.
