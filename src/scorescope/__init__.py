@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from scorescope.foundation.lazy import offered
 
 if TYPE_CHECKING:
+    from scorescope.app.attribute import attribute
     from scorescope.app.audit import audit
     from scorescope.app.denoising import denoise, sample
     from scorescope.app.explore import explore
@@ -31,6 +32,7 @@ else:
 
 __all__ = [
     "__version__",
+    "attribute",
     "audit",
     "demo",
     "denoise",

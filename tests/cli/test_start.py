@@ -55,6 +55,7 @@ COMMANDS = [
     "explain",
     "explore",
     "audit",
+    "attribute",
     "model",
     "reproduce",
     "train",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from scorescope.cli import audit, data, denoising, explore, listing, model, studies
+from scorescope.cli import attribute, audit, data, denoising, explore, listing, model, studies
 from scorescope.cli.options import with_groups
 from scorescope.foundation import UserError, launch
 from scorescope.foundation.files import is_out_of_memory, is_out_of_space
@@ -23,7 +23,7 @@ ALONE_BY_MISTAKE = (
 # Commands that several processes cannot share: the first one carries them out, and the others leave.
 ALONE = (["data"], ["explore"], ["list"], ["model"])
 # Commands that keep what they have done.
-RESUMED = (["audit"], ["demo"], ["explain"], ["reproduce"], ["train"])
+RESUMED = (["attribute"], ["audit"], ["demo"], ["explain"], ["reproduce"], ["train"])
 
 app = typer.Typer(
     name="scorescope",
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": studies.explain,
     "explore": explore.explore,
     "audit": audit.audit,
+    "attribute": attribute.attribute,
     "reproduce": studies.reproduce,
     "train": studies.train,
     "sample": denoising.sample,
