@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks import (
+    attribution,
     audit,
     audit_costs,
     audit_networks,
@@ -31,6 +32,7 @@ ROWS = {
     "training": training.rows,
 }
 OWN = {
+    "attribution": attribution.keep,
     "audit": audit.keep,
     "audit-costs": audit_costs.keep,
     "audit-networks": audit_networks.keep,
