@@ -266,8 +266,8 @@ def page(record: dict[str, Any]) -> str:
         f" {record['processor seconds a network']} processor seconds). {record['points']['samples']} test points were drawn by"
         f" the network trained on all images, {record['points']['unseen']} are unseen images. Loss: denoising error at σ ="
         f" {', '.join(f'{sigma:g}' for sigma in record['sigmas'])}, each level's in units of its mean. LDS: Spearman's"
-        " correlation over halves between the sum of attributions and the negative loss, mean over test points, in percent; 95 %"
-        " bootstrap intervals. For gradients the best λ was chosen by nobody: all are shown.",
+        " correlation over halves between the sum of attributions and the negative loss, mean over test points, in percent;"
+        " 95 % bootstrap intervals. For gradients the best λ was chosen by nobody: all are shown.",
         "",
     ]
     if record["between seeds"]:
