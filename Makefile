@@ -1,9 +1,10 @@
 # make demo   the main job on real images, from a fresh clone, in minutes
-# make test   lint, types, import contract and all kinds of tests
+# make test   lint, types, import contract, the site and all kinds of tests
 # make test-fast        tests of a second or less each
 # make test-exhaustive  every case of the large tables, which `make test` samples
 # make test-all         both
 # make check  lint, types and import contract only
+# make docs   the site, into site/, to be opened without a server or a network
 # make bench  speed against plain references and the machine's own limit
 
 PYTHON ?= python3
@@ -17,12 +18,12 @@ INSTALLED_DEV := $(VENV)/installed-dev
 # One thread a test and a test a core: small products gain nothing from threads, and waiting threads take processor time.
 PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-fast test-exhaustive test-all check bench clean fashion-mnist
+.PHONY: demo test test-fast test-exhaustive test-all check docs bench clean fashion-mnist
 
 demo: $(INSTALLED) fashion-mnist
 	$(BIN)/scorescope demo --out runs/demo
 
-test: $(INSTALLED_DEV) check
+test: $(INSTALLED_DEV) check docs
 	$(PYTEST)
 
 test-fast: $(INSTALLED_DEV)
@@ -38,6 +39,9 @@ check: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(INSTALLED_DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(INSTALLED_DEV)
 	$(BIN)/python -m benchmarks
@@ -73,4 +77,4 @@ fashion-mnist:
 	fi
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis site

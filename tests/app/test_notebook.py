@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,6 @@ from PIL import Image
 import scorescope as ss
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser
 from scorescope.foundation import UserError
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -152,26 +149,3 @@ def test_a_run_in_a_folder_of_ones_own_goes_on_with_the_same_network_only(checkp
 def test_what_is_no_network_is_not_explained(gaussian, split):
     with pytest.raises(UserError, match="gaussian is no network"):
         ss.explain(gaussian, split)
-
-
-def test_the_examples_of_the_readme_run(checkpoint, monkeypatch, tmp_path):
-    text = README.read_text(encoding="utf-8")
-    section = text[text.index("## From Python") :]
-    blocks = re.findall(r"```python\n(.*?)```", section[: section.index("\n## ", 5)], re.DOTALL)
-    assert len(blocks) >= 2
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "checkpoint").symlink_to(checkpoint)
-    small = {
-        '"fashion-mnist"': '"digits"',
-        "range(1000)": "range(50)",
-        "1, 28, 28": "1, 8, 8",
-        "edm_sigmas(18)": "edm_sigmas(4)",
-    }
-    small |= {'preset="small"': 'preset="tiny", lenses=["memorization"]'}
-    space = {}
-    for block in blocks:
-        for name, other in small.items():
-            block = block.replace(name, other)
-        exec(compile(block, str(README), "exec"), space)
-    assert space["new"].shape == (4, 1, 8, 8)
-    assert all(len(table) for table in space["found"].tables.values())

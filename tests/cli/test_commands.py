@@ -147,9 +147,10 @@ def test_samples_and_denoised_images_are_pictures(capsys, trained, tmp_path):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10
 
 
-def from_readme(name):
-    """The Python file of that name as the README shows it."""
-    blocks = (Path(__file__).parents[2] / "README.md").read_text().split("```python\n")
+def from_pages(name):
+    """The Python file of that name as the how-to pages show it."""
+    pages = (Path(__file__).parents[2] / "docs" / "howto").glob("*.md")
+    blocks = [block for page in pages for block in page.read_text(encoding="utf-8").split("```python\n")]
     (found,) = [block.split("```")[0] for block in blocks if block.startswith(f"# {name}\n")]
     return found
 
@@ -159,7 +160,7 @@ def test_a_denoiser_and_a_lens_of_ones_own_stand_beside_the_others(trained, tmp_
     words = ["explain", "--model", str(trained), "--data", "digits", "--preset", "tiny", "--out", str(tmp_path / "run")]
     words += ["--lens", "mechanisms,brightness", "--json"]
     for name in ("mine.py", "look.py"):
-        (tmp_path / name).write_text(from_readme(name))
+        (tmp_path / name).write_text(from_pages(name))
         words += ["--plugin", str(tmp_path / name)]
     done = subprocess.run([sys.executable, "-m", "scorescope", *words], capture_output=True, text=True, check=True)
     results = json.loads(done.stdout)
@@ -167,7 +168,7 @@ def test_a_denoiser_and_a_lens_of_ones_own_stand_beside_the_others(trained, tmp_
     assert [figure["key"] for figure in results["figures"] if figure["section"] == "Brightness"] == ["brightness"]
     compared = (tmp_path / "run" / "tables" / "mechanisms.csv").read_text()
     assert "mean-image" in compared
-    assert len(from_readme("look.py").strip().splitlines()) <= 16
+    assert len(from_pages("look.py").strip().splitlines()) <= 16
 
 
 @pytest.mark.slow
