@@ -108,7 +108,7 @@ def duplicates(
     Raises UserError for wrong input, an `out` or a `pictures` that exists, or if nothing would be left.
     """
     for path in (out, pictures):
-        if path is not None and path.exists():
+        if path is not None and (path.exists() or path.is_symlink()):
             raise UserError(f"{path} exists already: choose another name")
     if pictures is not None and pictures.suffix.lower() != ".png":
         raise UserError(f"{pictures}: groups are drawn as PNG, so the name ends in .png")
@@ -126,7 +126,7 @@ def duplicates(
         sheet = draw_groups(found)
         if sheet is None:
             raise UserError(f"there are no duplicates in {images.name}, so {pictures} was not made")
-        with new_file(pictures) as temporary:
+        with new_file(pictures, replace=False) as temporary:
             temporary.write_bytes(sheet)
     return found
 

@@ -25,7 +25,7 @@ from scorescope.foundation.names import unknown_name
 
 CACHE_VARIABLE = "SCORESCOPE_CACHE"
 _TRAIN, _TEST = "train", "test"
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_NOT_WRITABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 class DataSplit(NamedTuple):

@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scorescope.foundation.errors import UserError
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -31,8 +33,7 @@ def new_file(path: Path | str, *, replace: bool = True) -> Iterator[Path]:
     if not replace and os.path.lexists(path):
         raise UserError(f"{path} already exists: choose another name, or delete it first")
     with _clear_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = _made_beside(path, tempfile.mkstemp)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -57,14 +58,23 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     if path.exists():
         raise UserError(f"{path} already exists: choose another folder, or delete it first")
     with _clear_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        temporary = Path(_made_beside(path, tempfile.mkdtemp))
         try:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _made_beside(path: Path, make: Callable[..., T]) -> T:
+    """What `make` of `tempfile` gives for a temporary name beside `path`, whose folder is made if it is not there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return make(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except FileNotFoundError as error:  # /proc is there, and says of what is to be made in it that it is not
+        said = f"{path} cannot be written ({error.strerror}): choose another place with --out"
+        raise UserError(said) from error
 
 
 def check_writable(path: Path | str, *, replace: bool = False) -> None:
