@@ -60,6 +60,11 @@ def _stores(folder: Path, grey: np.ndarray) -> None:
     import_images(ArraySource("random", grey[:1]), folder / "single")
     import_images(ArraySource("constant", np.full((12, 8, 8), 7, np.uint8)), folder / "constant")
     import_images(ArraySource("random", grey.repeat(2, 2)), folder / "wide")
+    others = np.random.default_rng(1).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    import_images(ArraySource("others", others), folder / "others")
+    import_images(ArraySource("partly", np.concatenate([others, grey[:2]])), folder / "partly")
+    for part, images in (("train", others[:9]), ("test", others[:9])):
+        import_images(ArraySource(part, images), folder / "leaky" / part)
     for name in ("cut", "no-record", "bad-record", "other-count", "newer", "bad-labels", "list-record"):
         import_images(ArraySource("random", grey, np.arange(12)), folder / f"store-{name}")
     images = folder / "store-cut" / "images.npy"

@@ -43,9 +43,6 @@ class FinishedAudit:
             record = self.run.results.to_json() | {"audits": self.found, "report": str(self.run.page)}
             print(json.dumps(record | {"samples_csv": str(samples)}, indent=2, default=str))
             return
-        for one in self.found:
-            for note in one["notes"]:
-                print(f"note: {note}")
         self.run.show(False)
         print(f"all samples: {samples}")
 

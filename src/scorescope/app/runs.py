@@ -73,6 +73,8 @@ class Run:
         if as_json:
             print(json.dumps(self.results.to_json() | {"report": str(self.page)}, indent=2, default=str))
             return
+        for note in self.results.notes:
+            print(f"note: {note}")
         print(self.headline)
         for verdict in self.results.verdicts:
             print(f"  {verdict.label:>12}  {verdict.state:<14}  {verdict.explanation}")

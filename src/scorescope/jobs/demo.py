@@ -19,6 +19,7 @@ import torch
 
 from scorescope.data import DataSplit, load_images
 from scorescope.lenses import deviations, memorization
+from scorescope.lenses.audit.unseen import unseen_by_all
 from scorescope.lenses.deviations import Measured, measure_deviations, measure_examples
 from scorescope.lenses.explorer import explored_in_one_cell
 from scorescope.lenses.growing import transition_claims
@@ -85,7 +86,8 @@ class _Found:
     """What was measured so far, by N.
 
     Attributes:
-        images: the data.
+        images: the data; of its test images, those that no network is trained on.
+        notes: what was left out of them, in sentences.
         shipped: the records of the networks that came with the package.
         evidence: what the verdicts rest on.
         deviations: see `deviations.deviations`.
@@ -94,6 +96,7 @@ class _Found:
     """
 
     images: DataSplit
+    notes: tuple[str, ...]
     shipped: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     evidence: dict[int, Memorization] = field(default_factory=dict)
     deviations: dict[int, dict[str, Deviation]] = field(default_factory=dict)
@@ -170,7 +173,8 @@ class Demo(Study[DemoConfig]):
         images = load_images(config.data)
         check_same_images(images.train)
         check_sizes(config.sizes, images.train)
-        found, subjects = _Found(images), {}
+        images, notes = _apart(config, images)
+        found, subjects = _Found(images, notes), {}
         for size in config.sizes:
             self._show(config, found, workspace)
             subjects[size] = self._subject(config, images, size, workspace)
@@ -218,6 +222,7 @@ class Demo(Study[DemoConfig]):
         results = Results(study=self.name, title=self.title)
         evidence, compared = list(found.evidence.values()), found.compared()
         results.headline = _headline(config, found)
+        results.add_notes(found.notes)
         for one in evidence:
             results.verdicts.append(Verdict(one.label, one.ruling.state, memorization.reason(one)))
         if evidence:
@@ -251,6 +256,15 @@ def _explored(config: DemoConfig) -> LensSettings:
     few: dict[str, Any] = {"costly_mechanisms": False, "heatmap_pixels": 1, "spectrum_images": 1, "spectrum_levels": 2}
     few |= {"explorer_images": 1, "explorer_pixels": 36, "explorer_sides": 5}
     return LensSettings(**config.measurement.model_dump(), **few)
+
+
+def _apart(config: DemoConfig, images: DataSplit) -> tuple[DataSplit, tuple[str, ...]]:
+    """The data without test images that are training images of the largest pair, which has those of all others."""
+    if images.test is None:
+        return images, ()
+    pair = choose_pair(images.train, config.sizes[-1], config.seed)
+    found = unseen_by_all(pair.training.values(), images.test)
+    return DataSplit(images.train, found.images), found.notes
 
 
 def _label(size: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -131,9 +131,9 @@ class Explain(Study[ExplainConfig]):
         # What measures and draws takes as long to import as PyTorch: not before there is something to measure.
         from scorescope.denoisers import denoisers
         from scorescope.lenses import Subject, lenses, look
+        from scorescope.lenses.audit.unseen import sentences
         from scorescope.lenses.methods import measurement_methods
         from scorescope.posterior.processes import check_same_images
-        from scorescope.study.provenance import of_class
         from scorescope.study.results import Results
 
         images = opened.images
@@ -145,7 +145,7 @@ class Explain(Study[ExplainConfig]):
         names = ["network", *(f"other {index}" for index in range(1, len(opened.networks)))]
         models = [_model(network, name, images) for name, network in zip(names, opened.networks, strict=True)]
         own = models[0].training
-        unseen = None if images.test is None else of_class(images.test, models[0].network.class_label)
+        unseen, notes = _unseen(images, models)
         subject = Subject(
             networks={name: model.network for name, model in zip(names, models, strict=True)},
             training={name: model.training for name, model in zip(names, models, strict=True)},
@@ -153,6 +153,7 @@ class Explain(Study[ExplainConfig]):
             names=config.mechanisms,
         )
         results = Results(study=self.name, title=self.title)
+        results.add_notes(notes)
         chosen = [lenses[name] for name in lenses if name in (config.lenses or lenses)]
         found: dict[str, Any] = {}
         for place, entry in enumerate(chosen):
@@ -162,7 +163,7 @@ class Explain(Study[ExplainConfig]):
         held_out = f"{unseen.name}, {unseen.stored} images" if unseen is not None else "none"
         results.methods = {
             "Training images": f"{own.stored} images of {own.name}, shape {own.image_shape}; {models[0].provenance}.",
-            "Held-out images": f"{held_out}.",
+            "Held-out images": " ".join(filter(None, [f"{held_out}.", sentences(notes)])),
             "Model": models[0].origin,
             **{
                 name.capitalize(): f"{model.origin} Its training images: {model.provenance}."
@@ -238,6 +239,17 @@ def _model(network: NetworkDenoiser, name: str, images: DataSplit) -> _Model:
             f"{provenance}; class {network.class_label} alone",
         )
     return _Model(named, training, network.origin or f"{network.name}, opened before.", provenance)
+
+
+def _unseen(images: DataSplit, models: Sequence[_Model]) -> tuple[ImageSet | None, tuple[str, ...]]:
+    """The held-out images that none of the networks was trained on, and what was left out."""
+    from scorescope.lenses.audit.unseen import unseen_by_all
+    from scorescope.study.provenance import of_class
+
+    if images.test is None:
+        return None, ()
+    found = unseen_by_all([model.training for model in models], of_class(images.test, models[0].network.class_label))
+    return found.images, found.notes
 
 
 def _digest(network: NetworkDenoiser) -> str:

@@ -18,6 +18,7 @@ from scorescope.foundation import UserError
 from scorescope.foundation.launch import is_launched
 from scorescope.foundation.processes import from_all
 from scorescope.jobs.training_progress import Watch, training_curves
+from scorescope.lenses.audit.unseen import SeenImagesError, unseen_images
 from scorescope.lenses.drawing import full_contrast
 from scorescope.networks import NetworkConfig, architectures, load_network
 from scorescope.study import pictures
@@ -117,7 +118,8 @@ class Train(Study[TrainConfig]):
         data = load_images(config.data)
         selection, images = training_images(config, data.train)
         network = network_for(config, images)
-        watch = Watch(config, network, {"train": images, "test": data.test}, workspace)
+        unseen, notes = _unseen(images, data.test)
+        watch = Watch(config, network, {"train": images, "test": unseen}, workspace)
         job = TrainingJob(
             workspace.folder / CHECKPOINT, network, images, config.training, selection, watch, config.observe_every
         )
@@ -128,7 +130,9 @@ class Train(Study[TrainConfig]):
         train_networks(
             [job], device=workspace.device, description=f"training {config.architecture}", accelerator=accelerator
         )
-        return self._results(config, images, watch, workspace)
+        results = self._results(config, images, watch, workspace)
+        results.add_notes(notes)
+        return results
 
     def _results(self, config: TrainConfig, images: ImageSet, watch: Watch, workspace: Workspace) -> Results:
         folder = workspace.folder / CHECKPOINT
@@ -168,6 +172,17 @@ def training_images(config: TrainConfig, images: ImageSet) -> tuple[Selection | 
     size = config.size or images.stored // len(SHARES)
     selection = Selection(total=images.stored, size=size, share=share, seed=config.split_seed)
     return selection, selection.choose(images)
+
+
+def _unseen(images: ImageSet, test: ImageSet | None) -> tuple[ImageSet | None, tuple[str, ...]]:
+    """The test images that are no training images, and what was left out; none, where too many are: training needs none."""
+    if test is None:
+        return None, ()
+    try:
+        found = unseen_images(images, test)
+    except SeenImagesError as error:
+        return None, (f"{error}: the network was watched on its training images alone",)
+    return found.images, found.notes
 
 
 def network_for(config: TrainConfig, images: ImageSet) -> NetworkConfig:

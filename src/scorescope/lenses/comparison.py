@@ -99,12 +99,14 @@ class Comparison:
         held_out: images that none was trained on; None if there are none.
         sigmas: noise levels, high to low.
         config: the settings.
+        notes: which images were left out of those held out, in sentences.
     """
 
     networks: tuple[Compared, ...]
     held_out: ImageSet | None
     sigmas: list[float]
     config: InputConfig
+    notes: tuple[str, ...] = ()
 
     def too_few(self) -> str:
         """Why no claim is decided on these inputs; empty if they are enough."""
@@ -118,6 +120,7 @@ class Comparison:
         if warnings:
             before = results.introductions.get(section, "")
             results.introductions[section] = " ".join(filter(None, [before, *warnings]))
+        results.add_notes(self.notes)
         results.methods["Networks"] = "\n\n".join(f"{one.name}: {one.said}" for one in self.networks)
         held_out = "none" if self.held_out is None else f"{self.held_out.stored} images of {self.held_out.name}"
         only = "" if self.config.image_class is None else f", all of class {self.config.image_class}"

@@ -193,6 +193,7 @@ class MemorizationLens(Lens):
     def show(self, results: Results, measured: Memorization) -> None:
         """See `Lens.show`."""
         results.add_verdict(measured.label, measured.ruling.state, reason(measured))
+        results.add_notes(measured.audited.notes)
         samples(results, [measured])
         psnr(results, [measured])
         similarities(results, [measured])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -150,6 +150,7 @@ class Results:
         title: its subject, as the page's title.
         question: what it asks, in one sentence; may be empty.
         headline: the verdict, in one or two sentences.
+        notes: what a reader must know before believing any of it, each in a sentence without its full stop.
         paper: where the question comes from; may be empty.
         verdicts: what was decided about each case, in order.
         glances: what the sections say, each in a number and a sentence, for the top of the page.
@@ -170,6 +171,7 @@ class Results:
     study: str
     title: str
     headline: str = ""
+    notes: list[str] = field(default_factory=list)
     question: str = ""
     paper: str = ""
     verdicts: list[Verdict] = field(default_factory=list)
@@ -194,6 +196,10 @@ class Results:
         for exhibit in self.figures:
             found.setdefault(exhibit.section, []).append(exhibit)
         return found
+
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Append notes, each once."""
+        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
 
     def add_verdict(self, label: str, state: str, explanation: str = "") -> None:
         """Append what was decided about a case. Raises ValueError if `state` is none of `STATES`."""
@@ -312,6 +318,7 @@ class Results:
             "question": self.question,
             "paper": self.paper,
             "headline": self.headline,
+            "notes": self.notes,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "claims": [claim.to_json() for claim in self.claims],
             "glances": [asdict(glance) for glance in self.glances],
@@ -384,7 +391,9 @@ class Results:
             figures.append(Exhibit(**{**entry, "layout": layout, "data": path.read_bytes()}))
         return cls(
             **{name: record[name] for name in plain},
-            **{name: record[name] for name in ("opened", "not_measured") if name in record},  # older folders lack them
+            **{
+                name: record[name] for name in ("notes", "opened", "not_measured") if name in record
+            },  # older folders lack them
             glances=[Glance(**entry) for entry in record.get("glances", [])],
             verdicts=[Verdict(**entry) for entry in record["verdicts"]],
             claims=[Claim.from_json(entry) for entry in record["claims"]],

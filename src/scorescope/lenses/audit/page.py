@@ -25,6 +25,8 @@ def add_audit(results: Results, found: Sequence[Findings]) -> None:
     for one in found:
         results.add_verdict(one.label, one.ruling.state, one.reason())
     results.headline = headline(found)
+    for one in found:
+        results.add_notes(note if len(found) == 1 else f"{one.label}: {note}" for note in one.warnings)
     results.introductions[PAIRS] = (
         f"{int(last.copies.sum())} of {len(last.copies)} samples are copies at a false discovery rate of"
         f" {last.settings.fdr:.0%}. p is the share of unseen images that are as near to the training set."
@@ -70,8 +72,7 @@ def headline(found: Sequence[Findings]) -> str:
     listed = f"{int(one.copies.sum())} of {len(one.copies)} samples are on the list of copies"
     if one.regions is not None:
         listed += f", {len(one.region_copies)} on that of copied regions"
-    warned = "".join(f" Note: {note}." for note in one.warnings if "byte for byte:" in note or "too few" in note)
-    return f"{said}. {listed}. {one.power_words()}.{warned}"
+    return f"{said}. {listed}. {one.power_words()}."
 
 
 def course(found: Sequence[Findings]) -> str:
@@ -327,8 +328,6 @@ def methods(found: Findings) -> dict[str, str]:
             " training than to as many control images; leakage is twice the difference. Its interval is Newcombe's, widened by"
             f" what dealing out both sets anew would change (standard deviation {one.leakage.by_chance:.3f})."
         )
-    if found.warnings:
-        said["Notes"] = "\n\n".join(f"{note[0].upper()}{note[1:]}." for note in found.warnings)
     if found.evidence.modelling is not None:
         said["Does it model these images"] = f"{found.evidence.modelling.words().capitalize()}."
     return said

@@ -1,26 +1,21 @@
 """Which images are compared: training images once each, control and calibration images that are none of them.
 
 Before anything is measured, duplicates go: of equal and near training images one is kept for the searches; unseen images that
-are equal or near to a training image are left out, and if they are as many as a third, the sets are refused.
+are training images are left out, or refused (`unseen`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from scorescope.data import ImageSet
-from scorescope.data.duplicates import Pairs, find_common, find_duplicates
+from scorescope.data.duplicates import find_duplicates
 from scorescope.data.store import name_of
-from scorescope.foundation import UserError
+from scorescope.lenses.audit.unseen import unseen_images
 
-COMMON_AT_MOST = 1 / 3
 LEAST_CALIBRATION = 5000
-NAMED = 3
-LOSSY, LOOKED_AT = 0.98, 300
 CONTROL_AT_LEAST = 500
 
 
@@ -96,9 +91,11 @@ def audit_sets(
     Raises:
         UserError: a third or more of the unseen images are training images, or nothing is left of them.
     """
-    notes = []
+    notes: list[str] = []
+    apart = [unseen_images(training, one, near, flips=flips) for one in (unseen, control) if one is not None]
+    cleaned = [one.images for one in apart]
     twice = find_duplicates(training, near, mirrored=flips)
-    left_out = twice.superfluous
+    left_out = twice.equal_superfluous if any(one.alike for one in apart) else twice.superfluous
     kept = np.setdiff1d(np.arange(training.stored), left_out)
     equal = len(twice.equal_superfluous)
     if len(left_out):
@@ -108,8 +105,7 @@ def audit_sets(
         )
     searched = training.subset(kept)
     seen = searched.with_flips() if flips else searched
-    parts = [one for one in (unseen, control) if one is not None]
-    cleaned = [_apart(training, one, near, flips, notes) for one in parts]
+    notes += [note for one in apart for note in one.notes]
     order = np.random.default_rng(seed)
     if control is not None and unseen is not None:
         against, left = cleaned[1], cleaned[0]
@@ -140,45 +136,3 @@ def audit_sets(
         len(left_out) - equal,
         tuple(notes),
     )
-
-
-def _apart(training: ImageSet, unseen: ImageSet, near: float, flips: bool, notes: list[str]) -> ImageSet:
-    """The unseen images that are no training images, each once."""
-    common = find_common(training, unseen, near, mirrored=flips)
-    shared = np.unique(common.second)
-    if len(shared) < COMMON_AT_MOST * unseen.stored:
-        # Strong compression leaves few images above `near`, and most of them far above what chance makes alike.
-        looked = np.unique(np.linspace(0, unseen.stored - 1, LOOKED_AT).astype(np.int64))
-        lossy = find_common(training, unseen.subset(looked), min(near, LOSSY), mirrored=flips)
-        if len(np.unique(lossy.second)) >= COMMON_AT_MOST * len(looked):
-            common = dataclasses.replace(lossy, second=looked[lossy.second])
-            raise _refused(training, unseen, common, len(looked), min(near, LOSSY))
-    else:
-        raise _refused(training, unseen, common, unseen.stored, near)
-    twice = find_duplicates(unseen, near, mirrored=flips).superfluous
-    if len(shared):
-        exact = len(np.unique(common.second[common.equal]))
-        named = ", ".join(name_of(unseen, int(place)) for place in shared[:NAMED])
-        notes.append(
-            f"{len(shared)} of the {unseen.stored} images of {unseen.name} are training images ({exact} of them equal byte for"
-            f" byte) and were left out: {named}{' and others' if len(shared) > NAMED else ''}"
-        )
-    return unseen.subset(np.setdiff1d(np.arange(unseen.stored), np.union1d(shared, twice)))
-
-
-def _refused(training: ImageSet, unseen: ImageSet, common: Pairs, looked_at: int, near: float) -> UserError:
-    named = ", ".join(
-        f"{name_of(unseen, second)} = {name_of(training, first)}"
-        for first, second in _first_of_each(common.first.tolist(), common.second.tolist())[:NAMED]
-    )
-    return UserError(
-        f"{len(np.unique(common.second))} of {looked_at} images of {unseen.name} are training images, equal or nearly"
-        f" (similarity at least {near:g}): {named}; held-out images must be ones that the model has not seen"
-    )
-
-
-def _first_of_each(first: Sequence[int], second: Sequence[int]) -> list[tuple[int, int]]:
-    found: dict[int, int] = {}
-    for one, two in zip(first, second, strict=True):
-        found.setdefault(two, one)
-    return [(one, two) for two, one in found.items()]

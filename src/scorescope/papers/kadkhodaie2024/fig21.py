@@ -108,6 +108,7 @@ def fill(results: Results, found: Mapping[str, Both], data: Data, config: Permut
     _sheet(results, found, data, config)
     _table(results, found)
     _claims(results, found, too_small(config, data))
+    results.add_notes(data.notes)
     results.methods |= {
         "Data": f"{config.images} images of {data.name} to train on, {config.test_images} others to measure on, of"
         f" {data.permutation.sides[0]}×{data.permutation.sides[1]} pixels.",

@@ -22,6 +22,7 @@ from scorescope.data import load_images
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
+from scorescope.lenses.audit.unseen import apart
 from scorescope.papers.kadkhodaie2024.bases import as_pictures, basis_at
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, trained_on
 from scorescope.papers.kadkhodaie2024.psnr_levels import PsnrLevels
@@ -154,12 +155,14 @@ class Data:
         clean: test images, (B, C, H, W), in their own order.
         permutation: between the orders.
         name: of the data.
+        notes: what was left out of the test images, in sentences.
     """
 
     train: Mapping[str, ImageSet]
     clean: Tensor
     permutation: Permutation
     name: str
+    notes: tuple[str, ...] = ()
 
 
 def load(config: PermutedConfig) -> Data:
@@ -168,7 +171,7 @@ def load(config: PermutedConfig) -> Data:
     Raises:
         UserError: fewer images than asked for; eigenvectors that images of this size do not have.
     """
-    images = load_images(config.data)
+    images, notes = apart(load_images(config.data))
     spare = 0 if images.test is not None else config.test_images
     total = images.train.stored
     if config.images + spare > total:
@@ -189,7 +192,7 @@ def load(config: PermutedConfig) -> Data:
     if max(config.shown) > values:
         raise UserError(f"images {train.image_shape} have {values} eigenvectors, number {max(config.shown)} asked for")
     permutation = Permutation((height, width), config.seed)
-    return Data({ORIGINAL: train, PERMUTED: permutation.of_set(train)}, clean, permutation, images.train.name)
+    return Data({ORIGINAL: train, PERMUTED: permutation.of_set(train)}, clean, permutation, images.train.name, notes)
 
 
 def measure(config: PermutedConfig, data: Data, workspace: Workspace) -> dict[str, Both]:

@@ -17,9 +17,11 @@ import numpy as np
 import pydantic
 
 from scorescope.data import ImageSet, IndexList, find_near_duplicates, load_images, train_test_split
+from scorescope.data.duplicates import find_common
 from scorescope.data.resolution import at_side
 from scorescope.foundation import UserError
 from scorescope.foundation.processes import by_first
+from scorescope.lenses.audit.unseen import apart, sentences
 from scorescope.lenses.methods import training_method
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.lenses.subject import Trained
@@ -125,7 +127,7 @@ def open_material(config: SubsetConfig, workspace: Workspace) -> Material:
     Raises:
         UserError: no such data; too few images, before or after near-duplicates are removed.
     """
-    data = load_images(config.data)
+    data, notes = apart(load_images(config.data))
     check_same_images(data.train)
     whole, held_out = data.train, data.test
     said = ""
@@ -133,7 +135,8 @@ def open_material(config: SubsetConfig, workspace: Workspace) -> Material:
         if whole.stored < 2:
             raise UserError(f"{whole.name} has one image: there must be one to train on and one to hold out")
         train, test = train_test_split(whole.stored, max(1, min(HELD_OUT_MOST, whole.stored // 10)), seed=config.seed)
-        whole, held_out = whole.subset(train), whole.subset(test)
+        twins = np.unique(find_common(whole.subset(test), whole.subset(train)).second)
+        whole, held_out = whole.subset(np.delete(train, twins)), whole.subset(test)
         said = ", taken from the same images, which have no test part,"
     check_sizes(config.sizes, whole)
     images, removed = whole, "None were removed."
@@ -150,6 +153,8 @@ def open_material(config: SubsetConfig, workspace: Workspace) -> Material:
         "Near-duplicates": removed,
         "Subsets": f"Two disjoint, nested subsets for each N, drawn with seed {config.seed}.",
     }
+    if notes:
+        methods["Held-out images"] = sentences(notes)
     return Material(images, held_out, whole, methods)
 
 

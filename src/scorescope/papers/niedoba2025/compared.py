@@ -19,6 +19,7 @@ from scorescope.denoisers import OptimalDenoiser
 from scorescope.denoisers.opened import denoiser_of
 from scorescope.foundation import UserError
 from scorescope.foundation.processes import by_first
+from scorescope.lenses.audit.unseen import unseen_by_all
 from scorescope.lenses.comparison import Compared, Comparison, InputConfig
 from scorescope.networks import NetworkConfig, OpenedNetwork, architectures, classes_of, open_checkpoint
 from scorescope.posterior.processes import check_same_images
@@ -116,10 +117,12 @@ def open_comparison(config: ComparedConfig, workspace: Workspace) -> Comparison:
     networks = [_compared(name, one, images.train, config, workspace) for name, one in opened.items()]
     if config.class_label is not None and not any(one.denoiser.classes.count for one in networks):
         raise UserError(f"class_label={config.class_label} is given, and no network takes classes: leave it out")
+    notes: tuple[str, ...] = ()
     if held_out is not None:
         _check_shape(networks[0].denoiser.image_shape, held_out, networks[0].name)
-        held_out = _of_class(held_out, config)
-    comparison = Comparison(tuple(networks), held_out, sigmas, config)
+        found = unseen_by_all([one.training for one in networks], _of_class(held_out, config))
+        held_out, notes = found.images, found.notes
+    comparison = Comparison(tuple(networks), held_out, sigmas, config, notes)
     by_first(lambda: _warn(comparison))
     return comparison
 

@@ -15,6 +15,7 @@ import numpy as np
 import pydantic
 
 from scorescope.data import load_images
+from scorescope.lenses.audit.unseen import apart
 from scorescope.lenses.methods import measurement_methods
 from scorescope.lenses.settings import PAPER
 from scorescope.papers.vastola2025.estimates import (
@@ -141,11 +142,12 @@ class Critics2(Study[Critics2Config]):
 
     def run(self, config: Critics2Config, workspace: Workspace) -> Results:
         """See `Study.run`. Raises UserError if there are fewer images than the largest size."""
-        images = load_images(config.images.data)
+        images, notes = apart(load_images(config.images.data))
         check_same_images(images.train)
         on_images = compare_on_images(config.images, images, workspace)  # first: it is what can be refused
         on_points = compare_linear(config.linear, workspace) + compare_on_points(config.points, workspace)
         results = Results(study=self.name, title=self.title)
+        results.add_notes(notes)
         results.headline = headline(on_images, on_points, config.seed, config.conclusive)
         show_images(results, on_images, config.images.mechanisms)
         show_points(results, on_points, config.points)
