@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scorescope.data import ImageStore, Provenance, is_store, writing_store
-from scorescope.data.store import Skipped
+from scorescope.data.store import Skipped, name_of
 from scorescope.foundation import UserError
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (11, 3, 4, 5), dtype=np.uint8)
@@ -205,3 +205,13 @@ def test_a_store_changed_while_in_use_is_not_read_on(store, change):
     for read in (lambda: store.read(0, 11), lambda: part.read(0, 5), lambda: part.take([3]), store.fingerprint):
         with pytest.raises(UserError, match="was changed while it was in use"):
             read()
+
+
+def test_a_part_of_a_store_knows_where_its_images_came_from(tmp_path):
+    with writing_store(tmp_path / "store") as writer:
+        writer.append(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 0, 1]), [f"{name}.png" for name in "abcd"])
+        writer.provenance = Provenance(source="letters", colour="grey")
+    store = ImageStore.open(tmp_path / "store")
+    part = store.of_class(1).with_flips().subset([1]).without_flips()
+    assert name_of(part, 0) == "d.png"
+    assert name_of(pickle.loads(pickle.dumps(part)), 0) == "d.png"

@@ -32,6 +32,7 @@ class ImageSet:
         flips: whether the mirror images follow the images.
         name: what reports call it.
         check: called before pixels are read; raises UserError if what they are mapped from was changed meanwhile.
+        names: where image i of `pixels` came from, as text; None if that is not known.
 
     Raises:
         UserError: no images, a wrong dtype or shape, as many labels as images not given, an index out of range.
@@ -46,6 +47,7 @@ class ImageSet:
         flips: bool = False,
         name: str = "images",
         check: Callable[[], None] | None = None,
+        names: Callable[[int], str] | None = None,
     ) -> None:
         if pixels.dtype != np.uint8 or pixels.ndim != 4:
             raise UserError(f"{name}: images must be uint8 (N, C, H, W), found {pixels.dtype} {pixels.shape}")
@@ -56,6 +58,7 @@ class ImageSet:
         self.flips = flips
         self.name = name
         self.check = check
+        self.names = names
         self.indices: Indices | None = None if indices is None else np.asarray(indices, dtype=np.int64)
         if self.indices is not None and self.indices.size:
             low, high = int(self.indices.min()), int(self.indices.max())
@@ -130,15 +133,15 @@ class ImageSet:
                 f"{self.name}: images {seen} asked for, the {self.stored} there are go from 0 to {self.stored - 1}"
             )
         rows = chosen if self.indices is None else self.indices[chosen]
-        return ImageSet(self.pixels, self.labels, indices=rows, flips=self.flips, name=self.name, check=self.check)
+        return self._part(rows, self.flips)
 
     def with_flips(self) -> ImageSet:
         """The same images followed by their horizontal mirror images."""
-        return ImageSet(self.pixels, self.labels, indices=self.indices, flips=True, name=self.name, check=self.check)
+        return self._part(self.indices, True)
 
     def without_flips(self) -> ImageSet:
         """The same images without mirror images."""
-        return ImageSet(self.pixels, self.labels, indices=self.indices, name=self.name, check=self.check)
+        return self._part(self.indices, False)
 
     def of_class(self, label: int) -> ImageSet:
         """The images of one class. Raises UserError if there are no labels or none of that class."""
@@ -160,6 +163,11 @@ class ImageSet:
         for start in range(0, self.stored, 4096):
             digest.update(np.ascontiguousarray(self._stored(start, min(start + 4096, self.stored))).data)
         return digest.hexdigest()
+
+    def _part(self, rows: Indices | None, flips: bool) -> ImageSet:
+        return ImageSet(
+            self.pixels, self.labels, indices=rows, flips=flips, name=self.name, check=self.check, names=self.names
+        )
 
     def _stored(self, start: int, stop: int) -> Pixels:
         if self.check:

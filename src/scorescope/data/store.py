@@ -108,7 +108,8 @@ class ImageStore(ImageSet):
     def __init__(
         self, path: Path, record: StoreRecord, pixels: Pixels, labels: npt.NDArray[np.integer] | None, name: str
     ) -> None:
-        super().__init__(pixels, labels, name=name, check=_Unchanged(path / IMAGES))
+        names = self.source_name if record.has_names else None
+        super().__init__(pixels, labels, name=name, check=_Unchanged(path / IMAGES), names=names)
         self.path = path
         self.record = record
 
@@ -303,7 +304,9 @@ def writing_store(path: Path | str) -> Iterator[StoreWriter]:
 def name_of(images: ImageSet, place: int) -> str:
     """Where image `place` of a set came from, as far as that is known, or its number."""
     row = place if images.indices is None else int(images.indices[place])
-    return images.source_name(row) if isinstance(images, ImageStore) else f"{images.name}[{row}]"
+    if isinstance(images, ImageStore):
+        return images.source_name(row)
+    return f"{images.name}[{row}]" if images.names is None else images.names(row)
 
 
 def is_store(path: Path | str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scorescope.data import ImageSet
 from scorescope.data.duplicates import find_duplicates
@@ -37,10 +38,10 @@ class AuditSets:
 
     training: ImageSet
     given: ImageSet
-    kept: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    kept: npt.NDArray[np.int64]
     control: ImageSet | None
     calibration: ImageSet
-    own: np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None
+    own: npt.NDArray[np.int64] | None
     equal: int
     near: int
     notes: tuple[str, ...]
@@ -61,6 +62,11 @@ class AuditSets:
     def flat(self) -> bool:
         """Whether every training image is of one colour."""
         return all((block == block[..., :1, :1]).all() for _, block in self.training.chunks(4096))
+
+    def places(self, entries: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where entries of T stand among the images that were given, in the store itself where those are a part of one."""
+        found = self.kept[entries % len(self.kept)]
+        return found if self.given.indices is None else self.given.indices[found]
 
     def name(self, entry: int) -> str:
         """Where entry `entry` of T came from."""
