@@ -218,7 +218,7 @@ def open_checked(
     def again(more: Mapping[str, Any]) -> OpenedNetwork:
         return open_checkpoint(path, architecture, {**arguments, **more}, sides=sides, like=opened)
 
-    return checked(opened, images, again, device, class_label)
+    return checked(opened, images, again, device, class_label, said=arguments)
 
 
 def checked(
@@ -227,11 +227,12 @@ def checked(
     again: Opener,
     device: torch.device,
     class_label: int | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> OpenedNetwork:
     """An opened network after a look at whether it denoises the images at hand, where something was assumed of it.
 
-    Where it does not, and exactly one other way of using it does, that way is taken; what was found is said in its origin.
-    Arguments as for `check_opening`.
+    Where it does not, and exactly one other way of using it does, that way is taken, unless it differs in what was `said` by
+    the user; what was found is said in its origin. Other arguments as for `check_opening`.
     """
     if not opened.assumed and not opened.notes:
         return opened
@@ -239,7 +240,7 @@ def checked(
     if not found.doubtful:
         return opened
     other = found.unambiguous
-    if other is None:
+    if other is None or not set(other.arguments).isdisjoint(said or {}):
         return replace(opened, origin=f"{opened.origin} {found.sentence}")
     taken = again(other.arguments)
     return replace(taken, origin=f"{taken.origin} {found.sentence} It is used so from here on.")
