@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -12,6 +13,7 @@ from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.lenses.audit.findings import Findings, conclude
 from scorescope.lenses.audit.nearness import nearness, searched
+from scorescope.lenses.audit.page import course
 from scorescope.lenses.audit.regions import regions, regions_possible, searched_regions
 from scorescope.lenses.audit.sets import AuditSets, audit_sets
 from scorescope.lenses.audit.settings import AuditSettings
@@ -172,3 +174,32 @@ def test_too_few_calibration_images_are_told_and_one_sample_works(textures: Imag
     single = audited(textures.take([3]), enough)
     assert single.copies.all()
     assert single.ruling.state != "generalizes"
+
+
+def test_a_course_says_where_generalization_is_there_and_where_memorization_begins(
+    textures: ImageSet, split: AuditSets
+) -> None:
+    random, settings = np.random.default_rng(4), SETTINGS.model_copy(update={"bound": 0.25})
+    unseen, copies = textures.take(np.arange(900, 1300)), textures.take(random.integers(0, 100, 400))
+    noise = random.integers(0, 256, unseen.shape, dtype=np.uint8)
+    steps = [noise, unseen, np.concatenate([copies[:80], unseen[80:]]), copies]
+    found = [
+        dataclasses.replace(audited(samples, split, settings), label=f"step {step}")
+        for step, samples in enumerate(steps)
+    ]
+    assert [one.ruling.state for one in found] == ["no verdict", "generalizes", "in transition", "memorizes"]
+    assert not found[0].copies.any()
+    assert course(found) == (
+        "Generalization is there at step 1; memorization begins at step 2 and stays to the last. At step 3: memorizes."
+    )
+    assert course(found[:2]).startswith(
+        "Generalization is there at step 1; and none at the end surely gives images back"
+    )
+    assert course(found[3:]).startswith("No checkpoint is surely one that generalizes; memorization begins at step 3")
+
+
+def test_a_training_image_is_named_by_its_place_in_the_store(textures: ImageSet) -> None:
+    sets = sets_of(textures.subset(range(50, 90)), textures.subset(range(100, 700)))
+    rows = audited(textures.take(np.arange(60, 80)), sets).rows()
+    assert rows.training_index.tolist() == list(range(60, 80))
+    assert rows.training_name.tolist() == [f"textures[{place}]" for place in range(60, 80)]

@@ -69,7 +69,7 @@ def denoised(
         training: T, each image once.
         unseen: images that it has not seen; None if there are none.
         settings: how many images and levels.
-        gaussian_of: images of which the mean and covariance are taken; `training` by default.
+        gaussian_of: images of which the mean and covariance are taken, apart from `unseen`; `training` by default.
     """
     low, high = max(LOWEST, sigma_range[0]), min(HIGHEST, sigma_range[1])
     sigmas = [float(sigma) for sigma in log_spaced_sigmas(settings.levels, low, high)]

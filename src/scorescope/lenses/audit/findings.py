@@ -58,15 +58,24 @@ class Findings:
 
     @property
     def copies(self) -> npt.NDArray[np.bool_]:
-        """Which samples are on the list of copies, bool (m,)."""
-        return np.asarray(self.chosen.q <= self.settings.fdr)
+        """Which samples are on the list of copies, bool (m,); none if they are noise.
+
+        Noise is as far from few training images as from many control images, which no image of the kind is: all of it would
+        be on the list.
+        """
+        return np.asarray((self.chosen.q <= self.settings.fdr) & (not self._noise))
 
     @property
     def region_copies(self) -> npt.NDArray[np.int64]:
-        """Which samples are on the list of those with a copied region."""
-        return (
-            np.zeros(0, np.int64) if self.regions is None else self.regions.samples[self.regions.q <= self.settings.fdr]
-        )
+        """Which samples are on the list of those with a copied region; none as with `copies`."""
+        if self.regions is None or self._noise:
+            return np.zeros(0, np.int64)
+        return self.regions.samples[self.regions.q <= self.settings.fdr]
+
+    @property
+    def _noise(self) -> bool:
+        modelling = self.evidence.modelling
+        return modelling is not None and modelling.noise
 
     @property
     def smallest_list(self) -> int:
@@ -120,7 +129,7 @@ class Findings:
                 "copy": self.copies,
                 one.statistic: one.t,
                 "similarity": one.similarity,
-                "training_index": self.sets.kept[one.index % kept],
+                "training_index": self.sets.places(one.index),
                 "training_name": [self.sets.name(int(entry)) for entry in one.index],
                 "mirrored": one.index >= kept,
                 "control_similarity": one.control_similarity if len(one.control_similarity) else np.nan,

@@ -24,7 +24,8 @@ from scorescope.probes.proportions import Interval
 
 BELOW_MEAN, BELOW_GAUSSIAN = 0.75, 0.5
 """Part of the noise levels at which a network must be better than the mean image, and than the Gaussian denoiser."""
-NEARER = 0.5
+CHANCE, NEARER = 0.5, 0.75
+"""What noise has, and what images of the kind must have: noise of another distribution may differ a little from chance."""
 SLACK, GAIN = 0.02, 0.8
 
 REASONS = (
@@ -61,7 +62,12 @@ class Modelling:
     @property
     def samples(self) -> bool:
         """Whether its samples are such images; true if that was not looked at."""
-        return self.nearer is None or self.nearer.low > NEARER
+        return self.nearer is None or (self.nearer.low > CHANCE and self.nearer.value >= NEARER)
+
+    @property
+    def noise(self) -> bool:
+        """Whether its samples lie hardly nearer to images of the kind than noise does; false if that was not looked at."""
+        return self.nearer is not None and self.nearer.value < NEARER
 
     @property
     def holds(self) -> bool:
@@ -80,7 +86,7 @@ class Modelling:
         if self.nearer is not None:
             parts.append(
                 "a sample lies nearer to images of the kind than noise and shuffled images do with probability"
-                f" {self.nearer.words()}"
+                f" {self.nearer.words()} (needed: {NEARER:g}, and surely more than {CHANCE:g})"
             )
         return "; ".join(parts)
 
