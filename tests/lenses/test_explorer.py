@@ -1,5 +1,7 @@
 """What the explorer shows of a small network, against float64 brute force: pictures, derivatives, windows, training images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from scorescope.data.images import to_uint8
 from scorescope.denoisers import GaussianDenoiser, NetworkDenoiser, OptimalDenoiser
 from scorescope.lenses import Explorer, LensSettings, Subject, look
 from scorescope.lenses import explorer as explorer_module
+from scorescope.lenses.mechanisms import rivals
 from scorescope.lenses.origins import origins, pixel_grid, window_sides
 from scorescope.networks import UNet
 from scorescope.study import Results, open_run
@@ -190,6 +193,18 @@ def test_a_model_without_a_derivative_has_all_but_what_takes_one(digits, tmp_pat
     assert found.sensitivity.shape[0] == found.eigenvalues.size == 0
     assert set(found.kinds) == {"training"}
     assert found.spectrum_sigmas == []
+
+
+def test_what_was_fitted_for_the_mechanisms_is_not_fitted_again(subject, tmp_path):
+    again = replace(subject)
+    with open_run(tmp_path / "run", "test", {}) as workspace:
+        comparison, builder = rivals(again, SETTINGS, workspace)
+        (one,) = comparison.networks
+        built = builder.of(one).denoisers["gaussian"]
+        assert rivals(again, SETTINGS, workspace)[1].of(one).denoisers["gaussian"] is built
+        more = SETTINGS.model_copy(update={"deviation_levels": 4})
+        assert len(rivals(again, more, workspace)[0].sigmas) == 4
+    assert rivals(replace(subject), SETTINGS, workspace)[1] is not builder
 
 
 def test_pixels_and_windows_are_spread_over_the_image(digits):

@@ -114,7 +114,18 @@ class MechanismsLens(Lens):
 
 
 def rivals(subject: Subject, settings: LensSettings, workspace: Workspace) -> tuple[Comparison, Builder]:
-    """The first network of a subject at the levels of the settings, and what builds the denoisers that it is compared with."""
+    """The first network of a subject at the levels of the settings, and what builds the denoisers that it is compared with.
+
+    Some are fitted, which takes long: what the same run asked before with the same settings is answered with the same.
+    """
+    key = f"rivals in {workspace.folder}: {settings.model_dump_json()}"
+    if key not in subject.shared:
+        subject.shared[key] = _rivals(subject, settings, workspace)
+    found: tuple[Comparison, Builder] = subject.shared[key]
+    return found
+
+
+def _rivals(subject: Subject, settings: LensSettings, workspace: Workspace) -> tuple[Comparison, Builder]:
     comparison = comparison_of(subject, settings.deviation_levels, settings.deviation_inputs, settings.seed)
     config = MechanismConfig(
         names=subject.names,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -70,6 +71,11 @@ class Subject(Trained):
     def mechanisms(self) -> Mapping[str, Denoiser]:
         """Rival explanations by name, built on the same images when they are first asked for."""
         return mechanisms_of(self.first_training, self.names) if self.given is None else self.given
+
+    @functools.cached_property
+    def shared(self) -> dict[str, Any]:
+        """What one lens built and another needs as well, by a name that says with which settings."""
+        return {}
 
 
 def mechanisms_of(images: ImageSet, names: Sequence[str]) -> dict[str, Denoiser]:
