@@ -91,7 +91,7 @@ class LensSettings(MeasurementConfig):
     flows: int = pydantic.Field(16, ge=1)
     spectrum_images: int = pydantic.Field(3, ge=1)
     spectrum_levels: int = pydantic.Field(4, ge=1)
-    explorer_images: int = pydantic.Field(4, ge=1)
+    explorer_images: int = pydantic.Field(2, ge=1)
     explorer_pixels: int = pydantic.Field(36, ge=1)
     explorer_sides: int = pydantic.Field(6, ge=2)
     explorer_patches: int = pydantic.Field(4, ge=1)
