@@ -238,7 +238,7 @@ class ImageBench {
   }
 
   /**
-   * A pixel of an image (C, H, W) in words, from −1, black, to 1, white; in colour its three numbers.
+   * A pixel of an image (C, H, W) in words, from −1, black, to 1, white; in colour its three numbers. Pictures are cut off there.
    * @param {Stored} array
    * @param {number[]} index
    * @param {number} row
@@ -250,7 +250,9 @@ class ImageBench {
     const area = this.height * this.width;
     const numbers = [];
     for (let start = 0; start < bytes.length; start += area) {
-      numbers.push(((bytes[start + row * this.width + column] ?? 0) / 127.5 - 1).toFixed(2).replace("-", "−"));
+      const byte = bytes[start + row * this.width + column] ?? 0;
+      const beyond = array.name === "clean" ? "" : byte === 0 ? "≤ " : byte === 255 ? "≥ " : "";
+      numbers.push(beyond + (byte / 127.5 - 1).toFixed(2).replace("-", "−"));
     }
     return numbers.length === 1 ? (numbers[0] ?? "") : `(${numbers.join(", ")})`;
   }
@@ -293,7 +295,7 @@ class ImageBench {
       const error = errors[place] ?? NaN;
       const row = made("li", place === best ? "best" : "");
       const bar = made("span", "bar");
-      bar.style.setProperty("--share", String(error / most));
+      bar.style.setProperty("--share", String(Math.sqrt(error / most)));
       row.append(made("span", "name", this.sideName(place)), bar, made("span", "number", said(error)));
       row.dataset.value = String(error);
       if (place === best) row.setAttribute("aria-current", "true");

@@ -64,7 +64,7 @@ class SampleBench {
     });
     part("neighbours", HTMLElement).replaceChildren(...items);
     const all = Array.from({ length: this.count }, (_, place) => this.array("similarity").number(place, 0));
-    const low = Math.min(0, Math.floor(10 * Math.min(...all)) / 10);
+    const low = Math.min(0.9, Math.floor(10 * Math.min(...all)) / 10);
     drawLine(this.chart, all, [low, 1], [low, (low + 1) / 2, 1], this.rank, `similarity by rank; ${this.name(this.rank)}`);
     this.changed();
   }
