@@ -54,6 +54,10 @@ RECIPES = {
     "bf-cnn": '--arch bf-cnn --set \'arguments={"width":32,"layers":12}\' --steps 5000 --batch 16 --learning-rate 0.002',
     "ddpm++": "--arch ddpm++ --steps 6000 --batch 16 --learning-rate 0.002",
     "ddpm++-no-attention": "--arch ddpm++-no-attention --steps 6000 --batch 16 --learning-rate 0.002",
+    # The design that analytic models are compared with (papers/protocols); one network, on the first half.
+    "ddpm-unet-no-attention": (
+        "--arch ddpm-unet-no-attention --steps 1500 --batch 16 --learning-rate 0.002 --set training.warmup=100"
+    ),
     "dit": (
         '--arch dit --set \'arguments={"hidden_size":64,"patch_size":2}\' --steps 12000 --batch 16'
         " --learning-rate 0.004 --set training.warmup=300"

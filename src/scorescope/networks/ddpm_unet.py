@@ -8,6 +8,7 @@ numbers of the arithmetic, and in that the latter looks its time up in a table t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,15 +30,18 @@ class DDPMUNet(nn.Module):
         model_channels: width of the embedding of the time.
         widths: channels of every level, from the image's resolution down.
         num_res_blocks: blocks of a level on the way down; one more on the way up.
-        attention_levels: levels with attention, from 0; the middle always has it.
+        attention_levels: levels with attention, from 0.
+        middle_attention: whether the middle has it too.
         first_width: channels of the first convolution; `model_channels` by default.
         convolved_resampling: whether the resolution changes with convolutions.
         same_padding: whether halving pads on both sides, not only below and to the right.
         norm_eps: added to variances by the normalizations.
         steps: length of the table of times in the weights; 0 if there is none and times may be fractions.
+        groups: of every normalization; fewer than the published 32 for a network of fewer channels.
+        dropout: share of a block's channels and pixels that training hides before its second convolution.
 
     Raises:
-        UserError: widths that 32 groups do not divide.
+        UserError: widths that the groups do not divide.
     """
 
     def __init__(
@@ -53,9 +57,13 @@ class DDPMUNet(nn.Module):
         same_padding: bool = False,
         norm_eps: float = 1e-6,
         steps: int = 0,
+        middle_attention: bool = True,
+        groups: int = GROUPS,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         emb = 4 * model_channels
+        norms = Norms(groups, norm_eps)
         self.model_channels = model_channels
         self.temb: Any = nn.Module()
         if steps:
@@ -68,30 +76,30 @@ class DDPMUNet(nn.Module):
         for level, wide in enumerate(widths):
             blocks = []
             for _ in range(num_res_blocks):
-                blocks.append(ResnetBlock(width, wide, emb, norm_eps))
+                blocks.append(ResnetBlock(width, wide, emb, norms, dropout))
                 width = wide
                 skips.append(width)
-            stage: Any = Level(blocks, level in attention_levels, norm_eps)
+            stage: Any = Level(blocks, level in attention_levels, norms)
             if level + 1 < len(widths):
                 stage.downsample = _Downsample(width, convolved_resampling, same_padding)
                 skips.append(width)
             self.down.append(stage)
         self.mid: Any = nn.Module()
-        self.mid.block_1 = ResnetBlock(width, width, emb, norm_eps)
-        self.mid.attn_1 = AttnBlock(width, norm_eps)
-        self.mid.block_2 = ResnetBlock(width, width, emb, norm_eps)
+        self.mid.block_1 = ResnetBlock(width, width, emb, norms, dropout)
+        self.mid.attn_1 = AttnBlock(width, norms) if middle_attention else nn.Identity()
+        self.mid.block_2 = ResnetBlock(width, width, emb, norms, dropout)
         stages = []
         for level, wide in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(num_res_blocks + 1):
-                blocks.append(ResnetBlock(width + skips.pop(), wide, emb, norm_eps))
+                blocks.append(ResnetBlock(width + skips.pop(), wide, emb, norms, dropout))
                 width = wide
-            stage = Level(blocks, level in attention_levels, norm_eps)
+            stage = Level(blocks, level in attention_levels, norms)
             if level:
                 stage.upsample = _Upsample(width, convolved_resampling)
             stages.append(stage)
         self.up = nn.ModuleList(stages[::-1])
-        self.norm_out = _norm(width, norm_eps)
+        self.norm_out = norms.over(width)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, time: Tensor, class_labels: Tensor | None = None) -> Tensor:
@@ -127,13 +135,27 @@ class DDPMUNet(nn.Module):
         return embedded
 
 
+@dataclass(frozen=True)
+class Norms:
+    """The normalizations of one network: how many groups, and what is added to their variances."""
+
+    groups: int
+    eps: float
+
+    def over(self, width: int) -> nn.GroupNorm:
+        """One over so many channels. Raises UserError if the groups do not divide them."""
+        if width % self.groups:
+            raise UserError(f"this network's widths are multiples of {self.groups}, found {width}")
+        return nn.GroupNorm(self.groups, width, eps=self.eps)
+
+
 class Level(nn.Module):
     """The blocks of one resolution, their attentions if it has any, and what changes the resolution after them."""
 
-    def __init__(self, blocks: Sequence[ResnetBlock], attends: bool, eps: float) -> None:
+    def __init__(self, blocks: Sequence[ResnetBlock], attends: bool, norms: Norms) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
-        self.attn = nn.ModuleList([AttnBlock(block.width, eps) for block in blocks] if attends else [])
+        self.attn = nn.ModuleList([AttnBlock(block.width, norms) for block in blocks] if attends else [])
 
 
 def _layers(level: Any) -> Iterator[tuple[nn.Module, nn.Module]]:
@@ -142,28 +164,22 @@ def _layers(level: Any) -> Iterator[tuple[nn.Module, nn.Module]]:
         yield block, level.attn[index] if len(level.attn) else nn.Identity()
 
 
-def _norm(width: int, eps: float) -> nn.GroupNorm:
-    if width % GROUPS:
-        raise UserError(f"this network's widths are multiples of {GROUPS}, found {width}")
-    return nn.GroupNorm(GROUPS, width, eps=eps)
-
-
 class ResnetBlock(nn.Module):
     """Two convolutions, the embedding added between them, and a skip."""
 
-    def __init__(self, into: int, out: int, emb: int, eps: float) -> None:
+    def __init__(self, into: int, out: int, emb: int, norms: Norms, dropout: float = 0.0) -> None:
         super().__init__()
-        self.width = out
-        self.norm1, self.conv1 = _norm(into, eps), nn.Conv2d(into, out, 3, padding=1)
+        self.width, self.dropout = out, nn.Dropout(dropout)
+        self.norm1, self.conv1 = norms.over(into), nn.Conv2d(into, out, 3, padding=1)
         self.temb_proj = nn.Linear(emb, out)
-        self.norm2, self.conv2 = _norm(out, eps), nn.Conv2d(out, out, 3, padding=1)
+        self.norm2, self.conv2 = norms.over(out), nn.Conv2d(out, out, 3, padding=1)
         if into != out:
             self.nin_shortcut = nn.Conv2d(into, out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """(B, into, H, W) and (B, emb) -> (B, out, H, W)."""
         h = self.conv1(functional.silu(self.norm1(x))) + self.temb_proj(functional.silu(emb))[:, :, None, None]
-        h = self.conv2(functional.silu(self.norm2(h)))
+        h = self.conv2(self.dropout(functional.silu(self.norm2(h))))
         skipped: Tensor = h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
         return skipped
 
@@ -171,9 +187,9 @@ class ResnetBlock(nn.Module):
 class AttnBlock(nn.Module):
     """Attention of all positions to all, with one head."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, norms: Norms) -> None:
         super().__init__()
-        self.norm = _norm(width, eps)
+        self.norm = norms.over(width)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(width, width, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -162,6 +162,19 @@ def _mlp(image_shape: ImageShape) -> dict[str, Any]:
     return {"image_shape": list(image_shape), "width": 128, "depth": 3}
 
 
+def _ddpm_without_attention(image_shape: ImageShape) -> dict[str, Any]:
+    widths = [16, 32, 32][: halvings(image_shape, 2) + 1]
+    return {
+        "in_channels": image_shape[0],
+        "out_channels": image_shape[0],
+        "model_channels": 16,
+        "widths": widths,
+        "num_res_blocks": 2,
+        "middle_attention": False,
+        "groups": 8,
+    }
+
+
 def _only_opened(image_shape: ImageShape) -> dict[str, Any]:
     raise UserError(
         "this network is opened from checkpoints of other projects and not trained here: choose another; see scorescope list"
@@ -255,6 +268,16 @@ architectures.add(
     "ddpm-unet",
     _opened(
         DDPMUNet, "epsilon", "U-Net of DDPM as in ermongroup/ddim and pytorch-ddpm", "Ho et al. 2020, arXiv 2006.11239"
+    ),
+)
+architectures.add(
+    "ddpm-unet-no-attention",
+    Architecture(
+        DDPMUNet,
+        _ddpm_without_attention,
+        "epsilon",
+        "the same without any attention, as analytic models are compared with (model_channels, widths, num_res_blocks)",
+        "Ho et al. 2020, arXiv 2006.11239; Kamb & Ganguli 2025, arXiv 2412.20292",
     ),
 )
 architectures.add(

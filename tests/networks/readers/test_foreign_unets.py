@@ -7,6 +7,8 @@ import torch
 from tests.networks.readers.foreign import TOLERANCE, errors
 
 from scorescope.foundation import UserError
+from scorescope.networks import open_checkpoint
+from scorescope.networks.ddpm_unet import DDPMUNet
 
 GUIDED, IMPROVED = "ema_0.9999_000010.pt", "improved-diffusion"
 CASES = {
@@ -118,3 +120,16 @@ def test_a_size_that_cannot_be_halved_is_refused(foreign, case):
     file, architecture, arguments = CASES[case]
     with pytest.raises(UserError, match="--size N, a multiple of"):
         foreign.opened(case, file, architecture, **arguments, image_size=9)
+
+
+def test_ddpm_files_without_attention_in_the_middle(tmp_path):
+    sizes = {"in_channels": 1, "out_channels": 1, "model_channels": 32, "widths": [32, 64], "num_res_blocks": 1}
+    network = DDPMUNet(**sizes, middle_attention=False)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05)
+    torch.save(network.state_dict(), tmp_path / "ckpt.pth")
+    opened = open_checkpoint(tmp_path / "ckpt.pth", sides=(8, 8))
+    assert opened.config.arguments["middle_attention"] is False
+    noisy, time = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3.0, 700.0])
+    torch.testing.assert_close(opened.network(noisy, time), network.eval()(noisy, time))

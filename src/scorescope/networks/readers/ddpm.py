@@ -38,6 +38,7 @@ def structure(shapes: Shapes) -> dict[str, Any]:
         "num_res_blocks": blocks,
         "attention_levels": [level for level in range(levels) if f"down.{level}.attn.0.q.weight" in shapes],
         "first_width": first,
+        "middle_attention": "mid.attn_1.q.weight" in shapes,
         "convolved_resampling": levels == 1 or "down.0.downsample.conv.weight" in shapes,
     }
 
