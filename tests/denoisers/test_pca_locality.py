@@ -9,7 +9,13 @@ from tests.conftest import relative_error
 from tests.posterior import oracles
 
 from scorescope.data.images import ImageSet
-from scorescope.denoisers import GaussianDenoiser, OptimalDenoiser, PcaLocalityDenoiser, denoisers
+from scorescope.denoisers import (
+    BatchedPcaLocalityDenoiser,
+    GaussianDenoiser,
+    OptimalDenoiser,
+    PcaLocalityDenoiser,
+    denoisers,
+)
 from scorescope.foundation import UserError
 
 SIGMAS = (0.002, 0.05, 0.4, 2.0, 80.0)
@@ -189,3 +195,39 @@ def test_temperature_divides_the_logits_and_leaves_the_masks(threshold, few):
     clean = oracles.values(few.read(0, len(few)))
     expected = np.stack([definition(image.double().numpy(), clean, 1.0, denoiser.masks(0.5)) for image in noisy])
     torch.testing.assert_close(denoiser(noisy, 0.5).double(), torch.from_numpy(expected), rtol=0, atol=2e-5)
+
+
+def test_batches_are_averaged_whatever_they_say():
+    images = ImageSet(np.random.default_rng(1).integers(0, 256, (50, 1, 4, 5)).astype(np.uint8))
+    clean, sigma = oracles.values(images.pixels), 0.4
+    noisy = clean[:2] + sigma * noise((2, 1, 4, 5)).double().numpy()
+    found = np.abs(ratios(clean, sigma))
+    weights = (found >= 0.1 * found.max()).T.astype(float)
+    weights[np.arange(20), np.arange(20)] = 1.0
+    parts = [clean[start : start + 16] for start in range(0, 50, 16)]  # the last one has two images, and counts as much
+    expected = [np.mean([definition(image, part, sigma, weights) for part in parts], axis=0) for image in noisy]
+    denoised = BatchedPcaLocalityDenoiser(images, 0.1, batch=16)(torch.from_numpy(noisy), sigma)
+    assert relative_error(denoised, np.stack(expected)) < 1e-5
+    exact = PcaLocalityDenoiser(images, 0.1)(torch.from_numpy(noisy), sigma)
+    assert relative_error(exact, np.stack(expected)) > 0.05
+    together = BatchedPcaLocalityDenoiser(images, 0.1, batch=50)(torch.from_numpy(noisy), sigma)
+    torch.testing.assert_close(together, exact)
+
+
+def test_mirror_images_are_in_the_batch_of_what_they_mirror():
+    pixels = np.random.default_rng(2).integers(0, 256, (12, 1, 4, 4)).astype(np.uint8)
+    pairs = np.stack([pixels, pixels[..., ::-1]], 1).reshape(24, 1, 4, 4)
+    noisy = 0.5 * noise((2, 1, 4, 4))
+    mirrored = BatchedPcaLocalityDenoiser(ImageSet(pixels).with_flips(), 0.1, batch=4)(noisy, 0.5)
+    torch.testing.assert_close(mirrored, BatchedPcaLocalityDenoiser(ImageSet(pairs), 0.1, batch=8)(noisy, 0.5))
+
+
+def test_batches_that_cannot_be():
+    images = ImageSet(np.zeros((2, 1, 4, 4), np.uint8))
+    for options, words in (
+        ({"batch": 0}, "at least 1"),
+        ({"threshold": None}, "threshold"),
+        ({"threshold": 2.0}, "0 to 1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            BatchedPcaLocalityDenoiser(images, **options)

@@ -26,7 +26,7 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers.registry import training_free
 from scorescope.denoisers.training_set import Floats, TrainingSetDenoiser
 from scorescope.foundation import UserError
-from scorescope.posterior.device import DeviceEngine
+from scorescope.posterior.device import DeviceEngine, device_engine
 from scorescope.posterior.device.regions import MaskMatrix
 from scorescope.posterior.mask_cover import Masks
 from scorescope.posterior.masks import MOST_ROWS, EntryPosterior
@@ -107,3 +107,52 @@ class PcaLocalityDenoiser(TrainingSetDenoiser):
     def _masks_at(self, sigma: float) -> Masks:
         members = self.masks(sigma) > 0
         return Masks.of(members.reshape(-1, *self.image_shape))
+
+
+@training_free(
+    "pca-locality-batched",
+    explanation="correlated pixels, weights normalized within batches of images",
+    source="the published code of Lukoianov et al., NeurIPS 2025, arXiv 2509.09672",
+    costly=True,
+)
+class BatchedPcaLocalityDenoiser(PcaLocalityDenoiser):
+    """PCA locality as published code computes it: a posterior mean for each batch of training images, and their plain average.
+
+    That is no posterior mean: a batch without any image like the noisy one counts as much as one that holds it, so that the
+    estimate is blurred, the more so the smaller the noise. Masks are those of all images.
+
+    Args:
+        images: the training set; the order of its images matters here.
+        threshold: θ, as for `PcaLocalityDenoiser`.
+        batch: images within which weights sum to one; mirror images are in the batch of what they mirror.
+        temperature: divides the logits.
+
+    Raises:
+        UserError: as `PcaLocalityDenoiser`, for no threshold (published code has none without), a batch below 1.
+    """
+
+    def __init__(
+        self, images: ImageSet, threshold: float = 0.02, *, batch: int = 512, temperature: float = 1.0
+    ) -> None:
+        super().__init__(images, threshold, temperature=temperature)
+        if threshold is None:
+            raise UserError("weights normalized within batches go with a threshold from 0 to 1, found None")
+        if batch < 1:
+            raise UserError(f"a batch holds at least 1 image, found {batch}")
+        starts = range(0, images.stored, batch)
+        self.batches = [images.subset(range(start, min(start + batch, images.stored))) for start in starts]
+
+    def posterior_mean(self, noisy: Floats, spread: Floats, sigma: list[float]) -> Floats:
+        """See `TrainingSetDenoiser.posterior_mean`."""
+        masks = [self._masks(level) for level in sigma]
+        means = (EntryPosterior(images).mean(noisy, spread, masks) for images in self.batches)
+        average: Floats = sum(means, start=np.zeros_like(noisy)) / len(self.batches)
+        return average
+
+    def device_mean(self, engine: DeviceEngine, noisy: Tensor, spread: Tensor, sigma: list[float]) -> Tensor:
+        """See `TrainingSetDenoiser.device_mean`; each batch is an engine of its own there, one after the other."""
+        masks = [self._matrix(level, noisy.device) for level in sigma]
+        average = torch.zeros_like(noisy)
+        for images in self.batches:
+            average += device_engine(images, noisy.device).entries.mean(noisy, spread, masks) / len(self.batches)
+        return average
