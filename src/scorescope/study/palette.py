@@ -63,6 +63,7 @@ BY_NAME = {
     "bm3d": GREY,
     "wavelet": SLATE,
     "stacked": PINK,
+    "local-mixtures": ORANGE,
     "train": BLUE,
     "test": ORANGE,
 }
