@@ -87,13 +87,13 @@ class Against:
 
 
 def compare(
-    comparison: Comparison, builder: Builder, workspace: Workspace
+    comparison: Comparison, builder: Builder, workspace: Workspace, kinds: Sequence[str] = KINDS
 ) -> tuple[list[Against], dict[str, Mechanisms]]:
-    """Every network against every denoiser on every kind of inputs, and what was built for each network."""
+    """Every network against every denoiser on every kind of inputs of `kinds`, and what was built for each network."""
     found, built = [], {}
     for one in comparison.networks:
         built[one.name] = builder.of(one)
-        for kind in KINDS:
+        for kind in kinds:
             inputs = reverse(comparison, one, workspace) if kind == KINDS[2] else forward(comparison, one, kind)
             if inputs is not None:
                 found.append(_against(comparison, one, built[one.name], inputs, workspace))
