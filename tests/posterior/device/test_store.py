@@ -7,8 +7,9 @@ from tests.posterior.device.cases import random_set
 
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
-from scorescope.posterior.device import store as module
+from scorescope.posterior.device import placement
 from scorescope.posterior.device.store import DeviceStore
+from scorescope.posterior.device.streaming import Streaming
 
 
 def entries(store, count):
@@ -57,7 +58,7 @@ def test_chunk_size_follows_the_memory_for_intermediate_results(device):
 
 
 def test_streamed_chunks_are_bounded(device, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST_STREAMED_CHUNK", 130 * 3 * 6 * 7)
+    monkeypatch.setattr(placement, "LARGEST_STREAMED_CHUNK", 130 * 3 * 6 * 7)
     assert DeviceStore(random_set(0, 10), device, resident_bytes=0).chunk_images(1) == 128
 
 
@@ -78,7 +79,34 @@ def test_a_store_that_was_changed_is_refused(resident, device):
 
 
 def test_reading_errors_reach_the_caller(device):
-    store = DeviceStore(random_set(0, 100), device, resident_bytes=0)
-    store.images.pixels = store.images.pixels[:70]
+    images = random_set(0, 70)
     with pytest.raises(ValueError, match="broadcast"):
-        list(store._streamed(0, 100, 64))
+        list(Streaming(images, 0, 100, 0, device).chunks(64))
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("count", [5, 64])
+def test_what_does_not_fit_is_kept_in_part_and_streamed_in_part(flips, count, device, monkeypatch):
+    images, size = random_set(3, 150, flips=flips), 3 * 6 * 7
+    monkeypatch.setattr(placement, "LARGEST_STREAMED_CHUNK", 16 * size)
+    store = DeviceStore(images, device, resident_bytes=40 * size, locked_bytes=50 * size)
+    assert (store.placement.resident, store.placement.locked, store.placement.read) == (40, 48, 62)
+    orders = []
+    for _ in range(2):
+        np.testing.assert_array_equal(entries(store, count), images.read(0, len(images)))
+        orders.append([start for start, _ in store.chunks(count)])
+    assert orders[0] == orders[1]
+
+
+def test_locked_images_are_read_once(device, monkeypatch):
+    images, size = random_set(4, 100), 3 * 6 * 7
+    monkeypatch.setattr(placement, "LARGEST_STREAMED_CHUNK", 16 * size)
+    streaming, read = Streaming(images, 0, 100, 64, device), []
+    monkeypatch.setattr(
+        images, "read", lambda start, stop: read.append((start, stop)) or ImageSet.read(images, start, stop)
+    )
+    for _ in range(3):
+        found = torch.cat([chunk for _, chunk in streaming.chunks(30)])
+        np.testing.assert_array_equal(found.cpu().numpy().astype(int) + 128, images.pixels)
+    assert sorted(start for start, _ in read if start < 64) == [0, 16, 32, 48]
+    assert sum(stop - start for start, stop in read) == 64 + 3 * 36

@@ -102,7 +102,8 @@ def test_sums_match_those_of_the_processor(budget, device):
     np.testing.assert_allclose(found.top_logits.cpu(), expected.top_logits, rtol=1e-7, atol=1e-5)
 
 
-def test_many_tiny_weights_beside_a_large_one_are_kept(device):
+def test_many_tiny_weights_beside_a_large_one_are_kept(device, monkeypatch):
+    monkeypatch.setattr(two_passes, "_IMAGES", (256, 256))
     black, white = np.zeros((1, 1, 1, 1), np.uint8), np.full((2_000, 1, 1, 1), 255, np.uint8)
     images = ImageSet(np.concatenate([black, white]))
     noisy = 127.5 - LEVELS_PER_UNIT**2 * np.log(2_000 / 0.001) / 255 - 128

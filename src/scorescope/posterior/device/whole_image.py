@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -151,7 +152,7 @@ class DeviceWholeImagePosterior:
         self.dimension = math.prod(store.images.image_shape)
         self._norms: Tensor | None = None
         self._norms_of: tuple[int, int] | None = None
-        self._norms_known = 0
+        self._norms_known = np.zeros(0, dtype=bool)
         self._replays = Replays(lambda noisy, sigma: self._passed(noisy, sigma).mean)
 
     def mean(self, noisy: Tensor, sigma: Tensor) -> Tensor:
@@ -275,14 +276,13 @@ class DeviceWholeImagePosterior:
         if self._norms is None or self._norms_of != self.store.part:
             first, last = self._norms_of = self.store.part
             self._norms = torch.empty(last - first, dtype=torch.float64, device=images.device)
-            self._norms_known = 0
+            self._norms_known = np.zeros(last - first, dtype=bool)
         rows = self.store.rows(start, len(images))
-        if rows.stop > self._norms_known:
-            # A pass goes through the images in order, so those before the chunk are known; a square fits 16 bits.
+        if not self._norms_known[rows].all():  # a square fits 16 bits
             flat, most = images.reshape(len(images), -1), max(1, _NORM_BYTES // self.dimension)
             found = [some.short().square_().sum(1, dtype=torch.int64) for some in torch.split(flat, most)]
             self._norms[rows] = torch.cat(found).double()
-            self._norms_known = rows.stop
+            self._norms_known[rows] = True
         return self._norms[rows]
 
 
