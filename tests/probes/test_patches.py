@@ -15,7 +15,8 @@ from scorescope.denoisers import (
 )
 from scorescope.foundation import UserError
 from scorescope.noise import add_noise
-from scorescope.probes.patches import all_sides, choose_schedule, choose_shares, patch_errors
+from scorescope.posterior.device import DeviceEngine
+from scorescope.probes.patches import all_sides, choose_schedule, choose_shares, errors_on_device, patch_errors
 
 
 def test_errors_match_the_definition():
@@ -34,6 +35,17 @@ def test_errors_match_the_definition():
                     weights = oracles.posterior_weights(noisy[image][part], clean[part], 0.5)
                     errors.append(np.square(np.tensordot(weights, clean[part], 1) - reference[image][part]).mean())
             assert found[image, place] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+@pytest.mark.parametrize("budget", [{}, {"resident_bytes": 0, "work_bytes": 1}])
+def test_errors_on_a_device_are_those_of_the_processor(budget):
+    rng = np.random.default_rng(1)
+    images = ImageSet(rng.integers(0, 256, (90, 2, 6, 5)).astype(np.uint8))
+    noisy = torch.from_numpy(oracles.values(images.pixels)[:3] + 0.5 * rng.standard_normal((3, 2, 6, 5)))
+    reference = torch.from_numpy(rng.standard_normal(noisy.shape))
+    engine = DeviceEngine(images, "cpu", **budget)
+    found = errors_on_device(engine, noisy, 0.5, reference, [1, 3, 4, 6])
+    np.testing.assert_allclose(found, patch_errors(images, noisy, 0.5, reference, [1, 3, 4, 6]), rtol=1e-5)
 
 
 def test_of_the_optimal_denoiser_the_whole_image_is_the_best_patch(digits):

@@ -166,9 +166,29 @@ def outputs(name: str, denoiser: Denoiser, inputs: Inputs, workspace: Workspace)
 
 
 def _denoised(denoiser: Denoiser, inputs: Inputs, levels: range, workspace: Workspace) -> npt.NDArray[np.float32]:
+    together = len(levels) if workspace.device.type == "cuda" else 1
+    return denoised_at(denoiser, inputs, levels, workspace.device, together)
+
+
+def denoised_at(
+    denoiser: Denoiser, inputs: Inputs, levels: Sequence[int], device: torch.device, together: int
+) -> npt.NDArray[np.float32]:
+    """What a denoiser makes of the inputs of some levels, (levels, B, C, H, W).
+
+    Args:
+        denoiser: any.
+        inputs: what it gets.
+        levels: places in theirs.
+        device: where it gets them.
+        together: levels in one batch: a processor loses nothing by one, a device waits once for every batch.
+    """
     rows = []
     with torch.no_grad():
-        for level in levels:
-            denoised = denoiser(inputs.at(level).to(workspace.device), inputs.sigmas[level])
-            rows.append(denoised.cpu().float().numpy())
-    return np.stack(rows)
+        for start in range(0, len(levels), together):
+            some = levels[start : start + together]
+            noisy = torch.stack([inputs.at(level) for level in some])  # (levels, B, C, H, W)
+            sigma = torch.tensor([inputs.sigmas[level] for level in some], dtype=noisy.dtype)
+            batch, levels_of = noisy.flatten(0, 1).to(device), sigma.repeat_interleave(noisy.shape[1]).to(device)
+            denoised = denoiser(batch, levels_of if len(some) > 1 else inputs.sigmas[some[0]])
+            rows.append(denoised.cpu().float().reshape(noisy.shape).numpy())
+    return np.concatenate(rows)

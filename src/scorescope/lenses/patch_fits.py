@@ -81,9 +81,9 @@ def side_errors(
     """
 
     def at(level: int) -> Floats:
-        noisy, sigma = inputs.at(level)[:most], inputs.sigmas[level]
+        noisy, sigma = inputs.at(level)[:most].to(workspace.device), inputs.sigmas[level]
         with torch.no_grad():
-            made = reference(noisy.to(workspace.device), sigma).cpu()
+            made = reference(noisy, sigma)
         return patch_errors(one.training, noisy, sigma, made, sides)
 
     levels = list(levels)

@@ -122,7 +122,9 @@ def variance_along(subject: Subject, config: MeasurementConfig, most: int = MOST
     """
     training = subject.first_training
     sigmas = subject.sigmas(config.deviation_levels)
-    proxy = ImageProxy(VarianceExploding(sigmas[-1] / 2, 2 * sigmas[0]), subject.optimal)
+    # The posterior is computed where the network is.
+    device = next((weights.device for weights in subject.first.parameters()), None)
+    proxy = ImageProxy(VarianceExploding(sigmas[-1] / 2, 2 * sigmas[0]), subject.optimal, device=device)
     centre = mean_intensity(training, config.seed)
     count, pixels = min(most, config.deviation_inputs), math.prod(training.image_shape)
     states = reverse_inputs(subject.first, training.image_shape, sigmas, count, config.seed, centre)

@@ -103,7 +103,8 @@ def leading_eigenpairs(
         if krylov.size < min(look_at, most):
             continue
         look_at = krylov.size + max(1, krylov.size // 25)  # decomposing costs more than growing
-        values, mixing = torch.linalg.eigh(sign * krylov.projected)
+        # Small decompositions are left to the processor, which a device's library waits for at every step.
+        values, mixing = (each.to(jacobian.device) for each in torch.linalg.eigh(sign * krylov.projected.cpu()))
         values, mixing = sign * values.flip(0)[:count], mixing.flip(1)[:, :count]
         if krylov.size < most and bool((krylov.expected_residuals(mixing) > tolerance).any()):
             continue
@@ -196,7 +197,8 @@ class _Krylov:
 
     def _outside(self, block: int) -> Tensor:
         """Orthonormal vectors (block, d) that are orthogonal to the basis."""
-        _, sizes, directions = torch.linalg.svd(self.left, full_matrices=False)
+        found = torch.linalg.svd(self.left.cpu(), full_matrices=False)
+        sizes, directions = (each.to(self.left.device) for each in found[1:])
         largest = float(self._images[self.size - len(self.left) : self.size].norm(dim=1).max()) if self.size else 0.0
         kept: Tensor = directions[sizes > _INDEPENDENT * largest][:block]
         if len(kept) < block:

@@ -19,9 +19,12 @@ from scorescope.data.images import ImageSet
 from scorescope.denoisers import Denoiser, FlexPatchDenoiser, Heatmaps, ShareSchedule, WindowSchedule
 from scorescope.foundation import UserError
 from scorescope.foundation.progress import track
+from scorescope.posterior.device import DeviceEngine, device_engine, has_device_engine
+from scorescope.posterior.device.units import to_levels as to_levels_there
 from scorescope.posterior.patch_means import patch_means
 from scorescope.posterior.processes import from_first
-from scorescope.posterior.units import sigma_to_levels, to_levels
+from scorescope.posterior.units import LEVELS_PER_UNIT, sigma_to_levels, to_levels
+from scorescope.posterior.windows import Window
 
 Floats = npt.NDArray[np.float64]
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -60,6 +63,8 @@ def patch_errors(images: ImageSet, noisy: Tensor, sigma: float, reference: Tenso
         )
     if not bool(torch.isfinite(noisy).all()) or not (math.isfinite(sigma) and sigma > 0):
         raise UserError("patch errors need finite noisy images and a positive, finite sigma")
+    if has_device_engine(noisy.device):
+        return errors_on_device(device_engine(images, noisy.device), noisy, sigma, reference, sides)
     values = to_levels(from_first(noisy)).reshape(len(noisy), -1)
     spread = np.repeat(sigma_to_levels(torch.tensor([sigma], dtype=torch.float64)), len(sides))
     targets = reference.detach().cpu().double().numpy()
@@ -71,6 +76,27 @@ def patch_errors(images: ImageSet, noisy: Tensor, sigma: float, reference: Tenso
             wanted = np.lib.stride_tricks.sliding_window_view(targets[row], window, axis=(1, 2))  # (C, R, K, h, w)
             errors[row, place] = np.square(patches - np.moveaxis(wanted, 0, 2)).mean()
     return errors
+
+
+def errors_on_device(
+    engine: DeviceEngine, noisy: Tensor, sigma: float, reference: Tensor, sides: Sequence[int]
+) -> Floats:
+    """As `patch_errors`, where the noisy images are: all images of a side together.
+
+    Args:
+        engine: of the training set, there.
+        noisy: as in `patch_errors`, and so are sigma, reference and sides.
+    """
+    asked = to_levels_there(from_first(noisy)).flatten(1)
+    spread = torch.full((len(noisy),), sigma * LEVELS_PER_UNIT, dtype=torch.float64, device=noisy.device)
+    wanted, found = reference.detach().to(noisy.device, torch.float64), []
+    _, height, width = engine.store.images.image_shape
+    for side in sides:
+        window = Window.inside(side, height, width)
+        patches = engine.windows.patch_means(asked, spread, window)  # (B, R, K, C, h, w)
+        targets = wanted.unfold(2, window.height, 1).unfold(3, window.width, 1).permute(0, 2, 3, 1, 4, 5)
+        found.append((patches - targets).square_().flatten(1).mean(1))
+    return torch.stack(found, 1).cpu().numpy()
 
 
 def choose_schedule(

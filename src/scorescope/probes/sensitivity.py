@@ -23,7 +23,8 @@ from scorescope.probes.jacobian import Jacobian
 from scorescope.probes.linear_unet import LinearUNet, is_linear_unet
 from scorescope.probes.linearization import PRODUCTS_AT_ONCE
 
-COPIES = 32
+# Passes that are kept, on a processor and on a device, which is not busy with fewer; less where its memory does not hold them.
+COPIES, COPIES_ON_DEVICE, FEWEST_COPIES = 32, 128, 8
 Floats = npt.NDArray[np.float64]
 Pixels = Sequence[tuple[int, int]]
 
@@ -123,7 +124,14 @@ def _add_heatmaps(
 def _rows(denoiser: Denoiser, image: Tensor, sigma: float, products_at_once: int) -> Callable[[Tensor], Tensor]:
     """``Jᵀ v`` for vectors (K, C, H, W) at one image, in the way that is fastest for the denoiser."""
     if isinstance(denoiser, NetworkDenoiser):
-        return _CopiesOfNetwork(denoiser, image, sigma, min(COPIES, products_at_once)).rows
+        copies = min(COPIES_ON_DEVICE if image.device.type == "cuda" else COPIES, products_at_once)
+        while True:
+            try:
+                return _CopiesOfNetwork(denoiser, image, sigma, copies).rows
+            except torch.cuda.OutOfMemoryError:
+                if copies <= FEWEST_COPIES:
+                    raise
+                copies //= 2
     return Jacobian(denoiser, image, sigma, products_at_once=products_at_once).rows
 
 
@@ -155,9 +163,10 @@ class _CopiesOfNetwork:
 
 def _unit_outputs(pixels: Pixels, image: Tensor) -> Tensor:
     """One vector for each channel of each pixel, (P·C, C, H, W)."""
-    channels = image.shape[0]
-    units = image.new_zeros(len(pixels), channels, *image.shape)
-    for place, (row, column) in enumerate(pixels):
-        for channel in range(channels):
-            units[place, channel, channel, row, column] = 1
-    return units.flatten(0, 1)
+    channels, count = image.shape[0], len(pixels)
+    place, channel = np.repeat(np.arange(count), channels), np.tile(np.arange(channels), count)
+    row, column = np.repeat(np.asarray(pixels), channels, axis=0).T
+    flat = np.ravel_multi_index((place, channel, channel, row, column), (count, channels, *image.shape))
+    units = image.new_zeros(count * channels * image.numel())
+    units[torch.from_numpy(flat).to(image.device)] = 1  # at once: a device would wait for every single one
+    return units.reshape(-1, *image.shape)

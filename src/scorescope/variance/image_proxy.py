@@ -27,18 +27,21 @@ class ImageProxy:
     Args:
         process: a process whose noise is a number times the identity.
         denoiser: the optimal denoiser of the images.
+        device: where it is asked; by default where the noisy images are.
 
     Raises:
         UserError: noise that is not the same in every pixel.
     """
 
-    def __init__(self, process: Process, denoiser: OptimalDenoiser) -> None:
+    def __init__(
+        self, process: Process, denoiser: OptimalDenoiser, *, device: torch.device | str | None = None
+    ) -> None:
         noise = process.diffusion(torch.tensor(process.horizon, dtype=torch.float64))
         if noise.vectors is not None or noise.values.shape[-1] != 1:
             raise UserError(
                 "image sets take noise that is the same in every pixel: give the process a number as its shape"
             )
-        self.process, self.denoiser = process, denoiser
+        self.process, self.denoiser, self.device = process, denoiser, device
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """s at noisy images x (B, C, H, W) and times t (B,), (B, C, H, W)."""
@@ -48,8 +51,9 @@ class ImageProxy:
     def trace(self, x: Tensor, t: Tensor) -> Tensor:
         """``tr C``, (B,)."""
         alpha, variance, sigma = self._scales(t)
-        found = self.denoiser.describe(x / alpha, sigma, top=1).covariance_trace
-        return found * (alpha**2 / variance**2).flatten()
+        noisy = x / alpha
+        found = self.denoiser.describe(noisy.to(self.device), sigma.to(self.device), top=1).covariance_trace
+        return found.to(x.device) * (alpha**2 / variance**2).flatten()
 
     def fraction(self, x: Tensor, t: Tensor) -> Tensor:
         """``tr C / (tr C + ‖s‖²)``, how much of the training target's size is noise, (B,)."""
@@ -59,7 +63,8 @@ class ImageProxy:
     def products(self, x: Tensor, t: Tensor, vectors: Tensor) -> Tensor:
         """``C v`` for vectors (..., B, C, H, W)."""
         alpha, variance, sigma = self._scales(t)
-        return self.denoiser.jacobian_products(x / alpha, sigma, vectors) / variance
+        there = ((x / alpha).to(self.device), sigma.to(self.device), vectors.to(self.device))
+        return self.denoiser.jacobian_products(*there).to(vectors.device) / variance
 
     def leading(self, x: Tensor, t: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The largest eigenvalues of C and their directions, by subspace iteration with Rayleigh-Ritz.
@@ -93,8 +98,8 @@ class ImageProxy:
         return self.products(x, t, vectors).flatten(2).permute(1, 2, 0).double()
 
     def _denoised(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        denoised: Tensor = self.denoiser(noisy, sigma)
-        return denoised
+        denoised: Tensor = self.denoiser(noisy.to(self.device), sigma.to(self.device))
+        return denoised.to(noisy.device)
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """α and s² as (B, 1, 1, 1), σ as (B,)."""

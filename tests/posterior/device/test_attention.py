@@ -62,6 +62,19 @@ def test_composites_of_windows_match_the_definition(shape, count, side, budget, 
     compare(mean, [oracles.square_patches(y, known, s, side) for y, s in zip(noisy, SIGMAS, strict=True)], images)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+def test_patches_by_themselves_match_the_definition(kernels, device, monkeypatch):
+    monkeypatch.setattr(attention, "runs_on", lambda place: kernels)
+    images = random_set(8, 50, (2, 4, 5))
+    noisy, known = between(images, SIGMAS), clean(images)
+    found = engine(images, device).windows.patch_means(*question(noisy, SIGMAS, device), Window.inside(3, 4, 5)).cpu()
+    for y, sigma, patches in zip(noisy, SIGMAS, found.numpy(), strict=True):
+        for row, column in ((0, 0), (1, 2), (0, 1)):
+            part = (..., slice(row, row + 3), slice(column, column + 3))
+            expected = oracles.optimal(y[part], known[part], sigma)
+            assert relative_error(patches[row, column], expected) < 2e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flips", [False, True])
 def test_centres_and_mixed_windows_match_the_definition(flips, device):

@@ -72,6 +72,36 @@ class DeviceWindowPosterior:
             together = attention.composite if window.spread else attention.entries
             means[some] = together(self.store, noisy[some], sigma[some], parts)
 
+    def patch_means(self, noisy: Tensor, sigma: Tensor, window: Window) -> Tensor:
+        """Posterior means of every window by itself, not put together into images.
+
+        Args:
+            noisy: as in `mean`.
+            sigma: as in `mean`.
+            window: the same for all of them, spread, inside the image.
+
+        Returns:
+            Patches in [-1, 1], float64 (B, rows, columns, C, height, width).
+        """
+        channels, height, width = self.store.images.image_shape
+        regions = Windows(window, height, width)
+        shape = (*regions.grid, channels, window.height, window.width)
+        if attention.runs_on(noisy.device):
+            parts = Parts.of_windows(regions, channels, noisy.device)
+            found = attention.part_means(self.store, noisy, sigma, parts)
+            return from_levels(found).reshape(len(noisy), *shape)
+        total = torch.zeros(len(noisy), *shape, dtype=torch.float64, device=noisy.device)
+        for first in range(0, len(noisy), MOST_ROWS):
+            rows = slice(first, first + MOST_ROWS)
+            passes = self._passes(noisy[rows], sigma[rows], [regions] * len(noisy[rows]))
+            for group, _, images, weights in passes.weighed():
+                together = max(1, self.store.work_bytes // (8 * math.prod(shape)))
+                for some, share in zip(torch.split(images, together), torch.split(weights, together, 1), strict=True):
+                    views = some.unfold(2, window.height, 1).unfold(3, window.width, 1).float()  # (m, C, R, K, h, w)
+                    those = [first + row for row in group.rows]
+                    total[those] += torch.einsum("gmrk,mcrkhw->grkchw", share, views)
+        return from_levels(merge_sums(total))
+
     def describe(self, noisy: Tensor, sigma: Tensor, windows: list[Window], top: int) -> list[WindowDescription]:
         """Name the likeliest training images of every window, and how many share the weight; arguments as in `mean`."""
         found: dict[int, WindowDescription] = {}
