@@ -15,6 +15,7 @@ from scorescope.foundation import UserError
 from scorescope.networks import NO_CLASS, NetworkConfig, architectures, build_network
 from scorescope.training import Objective, Trainer, TrainingConfig, TrainingJob, train_networks
 from scorescope.training.accelerated import open_accelerator
+from scorescope.training.batches import DrawnAhead
 
 EDM = Objective(noise="lognormal", weight="edm")
 
@@ -179,12 +180,42 @@ def test_a_compiled_network_takes_the_same_steps(digits):
 
 
 @pytest.mark.slow
-def test_a_missing_compiler_is_said(digits, monkeypatch, tmp_path):
+def test_where_no_compiler_works_it_is_said_and_trained_without(digits, monkeypatch, tmp_path, caplog):
     from torch._inductor import config
 
     torch.compiler.reset()
     monkeypatch.setattr(config.cpp, "cxx", (None, str(tmp_path / "no-compiler")))
     monkeypatch.setattr(config, "force_disable_caches", True)
-    with pytest.raises(UserError, match=r"torch.compile cannot compile .*: install a C\+\+ compiler, or leave"):
-        trainer(digits, network(), batch=4, compile=True).step()
+    expected = trainer(digits, network(), batch=4)
+    one = trainer(digits, network(), batch=4, compile=True, accumulate=2)
+    with caplog.at_level("WARNING"):
+        found = [one.step().loss for _ in range(3)]
+    assert found == pytest.approx([expected.step().loss for _ in range(3)], rel=1e-5)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("scorescope")]
+    assert len(said) == 1
+    assert said[0].startswith("torch.compile cannot compile this network here")
+    assert one.compilation.startswith("not compiled, as this machine cannot (")
     torch.compiler.reset()
+
+
+def test_what_is_drawn_ahead_is_what_would_be_drawn(digits):
+    plain, ahead = (trainer(digits, network(), batch=16) for _ in range(2))
+    ahead._ahead = DrawnAhead(ahead.draw, ahead.device)
+    assert [ahead.step().loss for _ in range(6)] == [plain.step().loss for _ in range(6)]
+    for one in (plain, ahead):  # the batch of step 6 is waiting, and not wanted
+        one.restore({key: value.clone() for key, value in one.state().items()} | {"finished": torch.tensor(3)})
+    assert [ahead.step().loss for _ in range(2)] == [plain.step().loss for _ in range(2)]
+    assert all(torch.equal(value, plain.state()[key]) for key, value in ahead.state().items())
+
+
+def test_an_error_in_a_batch_drawn_ahead_reaches_the_caller(digits):
+    def draw(step):
+        if step:
+            raise UserError("the store was changed")
+        return trainer(digits, network(), batch=4).draw(0)
+
+    ahead = DrawnAhead(draw, torch.device("cpu"))
+    ahead.start(1)
+    assert len(DrawnAhead(draw, torch.device("cpu")).take(0)) == 4
+    with pytest.raises(UserError, match="was changed"):
+        ahead.take(1)

@@ -159,6 +159,7 @@ class Train(Study[TrainConfig]):
             "Data": f"{images.stored} images of {images.name}, shape {images.image_shape}.",
             "Network": f"{config.architecture} {network_for(config, images).arguments}.",
             "Checkpoint": f"{CHECKPOINT}/ in this run's folder; open it with --model.",
+            "Computation": f"{config.mixed_precision or 'float32'}; {record.get('compilation', 'not compiled')}.",
             "Seed": f"{config.training.seed} for weights, images, noise and noise levels.",
         }
         return results

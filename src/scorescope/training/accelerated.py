@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.networks import Preconditioning
+from scorescope.training.batches import Batch, split
 from scorescope.training.config import TrainingConfig
-from scorescope.training.loop import Batch, Trainer, split
+from scorescope.training.loop import Trainer
 
 
 class AcceleratedTrainer(Trainer):

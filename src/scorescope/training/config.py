@@ -29,7 +29,8 @@ class TrainingConfig(pydantic.BaseModel):
         clip: norm that gradients are clipped to; None for none.
         flips: whether images are mirrored at random.
         label_dropout: share of the images whose class is hidden from a network that is told classes and can do without.
-        compile: whether ``torch.compile`` compiles the network first; needs a C++ compiler, and pays in long runs.
+        compile: whether ``torch.compile`` compiles the network first, which pays in long runs; where no compiler works, that is
+            said and it is trained without.
         objective: what it is trained on.
         seed: of the initial weights and of everything drawn.
     """

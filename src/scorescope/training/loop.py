@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,8 +18,12 @@ from scorescope.denoisers.optimal import OptimalDenoiser
 from scorescope.foundation import UserError
 from scorescope.networks import NO_CLASS, Preconditioning, classes_of, preconditioning_from
 from scorescope.networks.edm_layers import GroupNorm
+from scorescope.posterior.processes import process_count
+from scorescope.training.batches import Batch, DrawnAhead, split
 from scorescope.training.config import TrainingConfig
 from scorescope.training.randomness import LayerNoise, mixed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,32 +39,8 @@ class Step:
     loss: float
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What one step, or one part of it, is trained on.
-
-    Attributes:
-        noisy: (B, C, H, W).
-        sigma: (B,).
-        target: (B, C, H, W).
-        class_labels: int64 (B,), `NO_CLASS` where it is hidden or there is none.
-    """
-
-    noisy: Tensor
-    sigma: Tensor
-    target: Tensor
-    class_labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.sigma)
-
-    def on(self, device: torch.device) -> Batch:
-        """The same on a device; copied there while the processor goes on, where the device allows."""
-        if device.type == "cpu":
-            return self
-        pinned = device.type == "cuda"
-        moved = (value.pin_memory() if pinned else value for value in vars(self).values())
-        return Batch(*(value.to(device, non_blocking=pinned) for value in moved))
+class _NotCompiledError(Exception):
+    """What PyTorch's compiler said that could not compile a network."""
 
 
 class Trainer:
@@ -71,6 +52,9 @@ class Trainer:
         images: training images; their classes are used if the network takes any.
         config: how.
         device: where.
+
+    Attributes:
+        compilation: whether the network is compiled, in words, and why it is not if it was to be.
 
     Raises:
         UserError: a network that takes classes, and images that have none or others, or a closed-form target.
@@ -90,6 +74,7 @@ class Trainer:
         self._layout = _layout(network, self.device)
         self.network = network.to(self.device, memory_format=self._layout).train()  # type: ignore[call-overload]
         self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.compilation = "compiled" if config.compile else "not compiled"
         self.model = self.compiled(self.network)
         self.preconditioning = preconditioning_from(preconditioning)
         self.classes = _classes(network, images)
@@ -109,19 +94,29 @@ class Trainer:
         # what they hold may be moved by whoever prepares the network.
         self._averaged = list(self.average.parameters()), list(self.network.parameters())
         self._layer_noise = LayerNoise(self.device)
-        self._ahead: tuple[int, Batch] | None = None
+        # Processes that share the closed-form target's work draw when the others do.
+        shared = self.optimal is not None and process_count() > 1
+        self._ahead = DrawnAhead(self.draw, self.device) if self.device.type != "cpu" and not shared else None
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def step(self) -> Step:
         """One optimizer step. Raises UserError if the loss is no longer finite."""
-        whole = self._batch()
+        whole = self.draw(self.finished) if self._ahead is None else self._ahead.take(self.finished)
+        if self._ahead is not None:
+            self._ahead.start(self.finished + 1)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(self.finished)
-        self.optimizer.zero_grad()
         parts = split(whole, self.config.accumulate)
-        losses = [self._gradient(part, index, len(part) / len(whole)) for index, part in enumerate(parts)]
-        if self.device.type != "cpu":  # which is still computing
-            self._ahead = (self.finished + 1, self.draw(self.finished + 1))
+        try:
+            losses = self._gradients(parts)
+        except _NotCompiledError as error:
+            self.compilation = f"not compiled, as this machine cannot ({error})"
+            logger.warning(
+                "torch.compile cannot compile this network here (%s): it is trained without; a C++ compiler may be missing",
+                error,
+            )
+            self.model = self._plain
+            losses = self._gradients(parts)
         loss = self.whole_loss(torch.stack(losses).sum()).item()
         if not math.isfinite(loss):
             raise UserError(self._divergence(parts, loss))
@@ -133,7 +128,8 @@ class Trainer:
         return Step(self.finished, loss)
 
     def compiled(self, network: nn.Module) -> nn.Module:
-        """The network as it is called in training: compiled if that is wanted, at its first pass."""
+        """The network as it is called in training: compiled if that is wanted, at its first pass, and if that works."""
+        self._plain = network
         return cast("nn.Module", torch.compile(network)) if self.config.compile else network
 
     def errors(self, batch: Batch) -> Tensor:
@@ -174,10 +170,11 @@ class Trainer:
             labels[shown] = self.classes[entries % self.images.stored][shown]
         return Batch(noisy.contiguous(memory_format=self._layout), sigma, target, labels).on(self.device)
 
-    def _batch(self) -> Batch:
-        """The batch of the step to come, which may have been drawn during the one before."""
-        ahead, self._ahead = self._ahead, None
-        return ahead[1] if ahead is not None and ahead[0] == self.finished else self.draw(self.finished)
+    def _gradients(self, parts: list[Batch]) -> list[Tensor]:
+        """The gradient of a batch, in parts; returns their shares of the loss."""
+        self.optimizer.zero_grad()
+        whole = sum(map(len, parts))
+        return [self._gradient(part, index, len(part) / whole) for index, part in enumerate(parts)]
 
     def _gradient(self, part: Batch, index: int, share: float) -> Tensor:
         """Add the gradient of one part; returns its share of the loss."""
@@ -186,13 +183,10 @@ class Trainer:
                 loss = self.loss(part) * share
             self.backward(loss)
         except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            compiling = self.model is not self._plain
+            if not (compiling and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
                 raise
-            said = str(error).strip().split("\n")[0]
-            raise UserError(
-                f"torch.compile cannot compile this network here ({said}): install a C++ compiler, or leave"
-                " training.compile out"
-            ) from error
+            raise _NotCompiledError(str(error).strip().split("\n")[0]) from error
         return loss.detach()
 
     def _divergence(self, parts: list[Batch], loss: float) -> str:
@@ -274,12 +268,6 @@ def _classes(network: nn.Module, images: ImageSet) -> Tensor | None:
             f" (0 to {known - 1}): give it as many"
         )
     return labels
-
-
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in at most `parts` parts of nearly equal size, in order."""
-    pieces = (torch.tensor_split(values, min(parts, len(batch))) for values in vars(batch).values())
-    return [Batch(*piece) for piece in zip(*pieces, strict=True)]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

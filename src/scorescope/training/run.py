@@ -226,6 +226,8 @@ class _Run:
             "observed": self.observed,
             "seconds": round(self.seconds, 1),
         }
+        if config.compile:
+            record["compilation"] = self.trainer.compilation
         finished = self.job.network.model_copy(update={"sigma_range": config.objective.sigma_range, "training": record})
         save_network(self.job.folder, self.trainer.average, finished)
         forget(self.job.folder)
