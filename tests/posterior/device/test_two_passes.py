@@ -102,14 +102,19 @@ def test_sums_match_those_of_the_processor(budget, device):
     np.testing.assert_allclose(found.top_logits.cpu(), expected.top_logits, rtol=1e-7, atol=1e-5)
 
 
-def test_many_tiny_weights_beside_a_large_one_are_kept(device, monkeypatch):
-    monkeypatch.setattr(two_passes, "_IMAGES", (256, 256))
+@pytest.mark.parametrize("whole", [True, False])
+def test_many_tiny_weights_beside_a_large_one_are_kept(whole, device, monkeypatch):
+    # One image of weight 1 and 2,000 that together have weight 0.01, all added up by one program.
+    for name, value in {"_IMAGES": (128, 64), "_PROGRAMS": 1}.items():
+        monkeypatch.setattr(two_passes, name, value)
+    monkeypatch.setattr(attention, "_MOST_KEPT", 1)
     black, white = np.zeros((1, 1, 1, 1), np.uint8), np.full((2_000, 1, 1, 1), 255, np.uint8)
-    images = ImageSet(np.concatenate([black, white]))
-    noisy = 127.5 - LEVELS_PER_UNIT**2 * np.log(2_000 / 0.001) / 255 - 128
+    own = engine(ImageSet(np.concatenate([black, white])), device)
+    noisy = 127.5 - LEVELS_PER_UNIT**2 * np.log(2_000 / 0.01) / 255 - 128
     values = torch.full((1, 1), noisy, dtype=torch.float64, device=device)
-    mean = engine(images, device).whole_image.mean(values, torch.full_like(values[0], LEVELS_PER_UNIT))
-    assert float(mean) == pytest.approx(-1 + 2 * 0.001 / 1.001, abs=1e-6)
+    asked = values, torch.full_like(values[0], LEVELS_PER_UNIT)
+    mean = own.whole_image.mean(*asked) if whole else own.windows.mean(*asked, [Window.inside(1, 1, 1)])
+    assert float(mean) == pytest.approx(-1 + 2 * 0.01 / 1.01, abs=4e-6)
 
 
 @settings(max_examples=5, deadline=None)

@@ -200,7 +200,7 @@ def _part_means(
     for _, chunk in store.chunks(store.chunk_images(store.work_bytes // _CHUNK)):
         images = chunk.reshape(len(chunk), -1).contiguous()
         keys = len(images) * across
-        splits = max(1, min(_PROGRAMS // (count * tiles), -(-keys // (4 * _IMAGES))))
+        splits = max(1, min(_PROGRAMS // (count * tiles), -(-keys // (4 * _IMAGES))), -(-keys // two_passes.MOST_ADDED))
         shape = (splits, count, queries.batch)
         base = torch.empty(shape, dtype=torch.int32, device=noisy.device)
         largest, total = torch.empty(2, *shape, device=noisy.device)
@@ -245,7 +245,7 @@ def _in_two_passes(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Part
     questions = two_passes.Questions(noisy, sigma, parts)
     running = RunningMeans((questions.count, len(noisy)), questions.values, noisy.device, torch.float64)
     per_image = two_passes.BYTES_PER_PAIR * questions.count * questions.batch
-    for _, chunk in store.chunks(store.chunk_images(per_image)):
+    for _, chunk in store.chunks(min(store.chunk_images(per_image), two_passes.MOST_CHUNK_IMAGES)):
         found = questions.over(chunk.reshape(len(chunk), -1).contiguous(), None, running.largest)
         running.count_from(found.largest)
         running.total += found.sums[0]
@@ -291,11 +291,12 @@ class _Queries:
 
 def _merge(running: RunningMeans, largest: Tensor, total: Tensor, values: Tensor) -> None:
     """Add what a chunk gave, (splits, parts, B[, V]), to the sums, (B, parts)."""
-    for split in range(len(largest)):
-        running.count_from(torch.maximum(running.largest, largest[split].T))
-        share = (largest[split].T - running.largest).exp()
-        running.total += share * total[split].T
-        running.values += share * values[split].permute(2, 1, 0)
+    own = largest.amax(0)
+    shares = (largest - own).exp().float()  # (splits, parts, B)
+    running.count_from(torch.maximum(running.largest, own.T))
+    of_chunk = (own.T - running.largest).exp()
+    running.total += of_chunk * (shares * total).sum(0, dtype=torch.float64).T
+    running.values += of_chunk * (shares[..., None] * values).sum(0, dtype=torch.float64).permute(2, 1, 0)
 
 
 def _widened(places: Tensor, multiple: int) -> Tensor:

@@ -219,8 +219,8 @@ def average(  # type: ignore[no-untyped-def]
         here = images + first.to(tl.int64) * stride
         y = tl.load(here + line[:, None] + own[None, :], mask=there[:, None] & inside[None, :], other=0)
         y = y.to(tl.float16)
-        weighted = tl.dot(fine, y, weighted)
-        weighted = tl.dot(coarse, y, weighted)
+        # Summed apart first: small weights, added one by one to a sum that a large one has made large, would be rounded off.
+        weighted += tl.dot(coarse, y, tl.dot(fine, y))
     rows = (tl.num_programs(0) // blocks * ROWS).to(tl.int64)
     out = split * rows + row
     tl.store(values + out[:, None] * kept_width + v[None, :], weighted / WEIGHT_UNIT)

@@ -27,6 +27,9 @@ PIECES = (2, 1)
 _WARPS = 8
 # Programs that keep every multiprocessor of a large device busy.
 _PROGRAMS = 512
+# Training images that one program adds up in float32, and that are one chunk, whose sums are float64. Where one image has
+# nearly all weight, others are rounded to 2⁻²⁴ of its share at every step: so there are at most 64 such steps.
+MOST_ADDED, MOST_CHUNK_IMAGES = 2**12, 2**17
 # Tiles that `select` looks at together.
 _BLOCK = 64
 # What a chunk takes beside its answers, in bytes for each pair of a row and a training image: the logit, and its tile's.
@@ -144,7 +147,7 @@ class Questions:
         kernels.select[(groups,)](
             tops, before, largest, order, found, tiles, ROWS=self.rows, BLOCK=_BLOCK, num_warps=_WARPS
         )
-        splits = max(1, min(_PROGRAMS // (groups * blocks), tiles))
+        splits = max(1, min(_PROGRAMS // (groups * blocks), tiles), -(-count // MOST_ADDED))
         values = torch.empty(splits, rows, self.kept_width, device=device)
         sums = torch.zeros(3, splits, rows, dtype=torch.float64, device=device)
         kernels.average[groups * blocks, splits](

@@ -178,7 +178,8 @@ class DeviceWholeImagePosterior:
         questions = two_passes.Questions(noisy, sigma)
         totals = DeviceSums.empty(len(noisy), self.dimension, top, noisy.device)
         per_image = two_passes.BYTES_PER_PAIR * questions.batch + (self.dimension if self.store.images.flips else 0)
-        for start, images in self.store.chunks(self.store.chunk_images(per_image)):
+        most = min(self.store.chunk_images(per_image), two_passes.MOST_CHUNK_IMAGES)
+        for start, images in self.store.chunks(most):
             norms, chunk = self._chunk_norms(start, images), images.reshape(len(images), -1).contiguous()
             found = questions.over(chunk, norms, totals.largest[None], moments=moments)
             if top:
