@@ -92,7 +92,7 @@ class Findings:
         if mean < self.settings.low_match:
             found.append(
                 f"the match is low, {mean:.2f}: no estimate from these images is what the model answers, so what follows is"
-                " not how this model makes this picture; was it trained on these images?"
+                " not how this model makes this picture; it may have been trained on other images"
             )
         if self.familiarity is not None and self.familiarity.strange:
             one = self.familiarity

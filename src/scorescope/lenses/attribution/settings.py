@@ -39,7 +39,7 @@ class AttributionSettings(pydantic.BaseModel):
     gradient_images: int = pydantic.Field(256, ge=0)
     gradient_levels: int = pydantic.Field(4, ge=1, le=64)
     familiar: int = pydantic.Field(32, ge=8)
-    low_match: float = pydantic.Field(0.5, gt=0, lt=1)
+    low_match: float = pydantic.Field(0.55, gt=0, lt=1)
     seed: int = pydantic.Field(0, ge=0)
 
 
