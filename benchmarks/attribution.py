@@ -262,7 +262,7 @@ def page(record: dict[str, Any]) -> str:
         "# attribution",
         "",
         f"{record['halves']} random halves of {record['training images']:,} images of Fashion-MNIST at {sides} pixels,"
-        f" {record['seeds']} network{'s' if record['seeds'] > 1 else ''} on each (U-Net of width {net['width']}, {net['steps']} steps of {net['batch']} images,"
+        f" {record['seeds']} trained on each (U-Net of width {net['width']}, {net['steps']} steps of {net['batch']} images,"
         f" {record['processor seconds a network']} processor seconds). {record['points']['samples']} test points were drawn by"
         f" the network trained on all images, {record['points']['unseen']} are unseen images. Loss: denoising error at σ ="
         f" {', '.join(f'{sigma:g}' for sigma in record['sigmas'])}, each level's in units of its mean. LDS: Spearman's"
