@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.conftest import relative_error
 from tests.posterior import oracles
 from tests.posterior.device.cases import SIGMAS, between, clean, engine, image_of, levels, question, random_set
+from tests.posterior.device.test_memory import PeakMemory
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scorescope.data.images import ImageSet
@@ -154,6 +155,21 @@ def test_two_passes_are_for_what_one_program_cannot_average():
 
     assert [attention.in_two_passes(parts(side), 64) for side in (3, 9, 11, 23)] == [False, False, True, True]
     assert [attention.in_two_passes(parts(side), 4) for side in (4, 5)] == [False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [True, False])
+def test_passes_stay_within_their_memory(whole, monkeypatch):
+    for name, value in {"_IMAGES": (256, 256), "_KEPT": (16, 16), "_PROGRAMS": 4}.items():
+        monkeypatch.setattr(two_passes, name, value)
+    monkeypatch.setattr(attention, "_MOST_KEPT", 1)
+    images, work, sigmas = random_set(9, 3000, (1, 3, 4)), 300_000, [0.5] * 16
+    own, window = engine(images, "cpu", {"work_bytes": work}), [Window.inside(3, 3, 4)] * 16
+    asked = question(between(images, sigmas), sigmas, "cpu")
+    list(own.store.chunks(3000))  # the images are there before the pass
+    with PeakMemory() as memory:
+        own.whole_image.mean(*asked) if whole else own.windows.mean(*asked, window)
+    assert 0.5 * work < memory.peak < 1.35 * work
 
 
 class NothingWaits(TorchDispatchMode):

@@ -197,7 +197,9 @@ def _part_means(
     tiles = queries.batch // rows * (kept.shape[1] // kept_tile)
     running = RunningMeans((batch, count), kept.shape[1], noisy.device, torch.float64)
     across = 1 if shifts is None else len(shifts)
-    for _, chunk in store.chunks(store.chunk_images(store.work_bytes // _CHUNK)):
+    # Every range of training images has sums of its own, which are there twice when they are put together.
+    sums = 16 * count * queries.batch * kept.shape[1] * across // two_passes.MOST_ADDED
+    for _, chunk in store.chunks(store.chunk_images(max(store.work_bytes // _CHUNK, sums))):
         images = chunk.reshape(len(chunk), -1).contiguous()
         keys = len(images) * across
         splits = max(1, min(_PROGRAMS // (count * tiles), -(-keys // (4 * _IMAGES))), -(-keys // two_passes.MOST_ADDED))
@@ -238,18 +240,20 @@ def _part_means(
         )
         logits = (largest - base * queries.scale.double())[..., :batch] * math.log(2)
         _merge(running, logits, total[..., :batch], values[:, :, :batch])
+        del values  # before those of the next chunk come
     return running.mean().permute(1, 2, 0)[..., : parts.kept.shape[1]]
 
 
 def _in_two_passes(store: DeviceStore, noisy: Tensor, sigma: Tensor, parts: Parts) -> Tensor:
     questions = two_passes.Questions(noisy, sigma, parts)
     running = RunningMeans((questions.count, len(noisy)), questions.values, noisy.device, torch.float64)
-    per_image = two_passes.BYTES_PER_PAIR * questions.count * questions.batch
-    for _, chunk in store.chunks(min(store.chunk_images(per_image), two_passes.MOST_CHUNK_IMAGES)):
+    most = min(store.chunk_images(questions.bytes_per_image), two_passes.MOST_CHUNK_IMAGES)
+    for _, chunk in store.chunks(most):
         found = questions.over(chunk.reshape(len(chunk), -1).contiguous(), None, running.largest)
         running.count_from(found.largest)
         running.total += found.sums[0]
         running.values += found.values.permute(2, 0, 1)
+        del found  # before the next chunk's logits come
     return running.mean().permute(2, 1, 0)
 
 

@@ -32,7 +32,7 @@ _PROGRAMS = 512
 MOST_ADDED, MOST_CHUNK_IMAGES = 2**12, 2**17
 # Tiles that `select` looks at together.
 _BLOCK = 64
-# What a chunk takes beside its answers, in bytes for each pair of a row and a training image: the logit, and its tile's.
+# Bytes of intermediate results for each pair of a row and a training image: the logit, and its tile's.
 BYTES_PER_PAIR = 5
 _BITS = math.log2(math.e)
 
@@ -101,6 +101,11 @@ class Questions:
             self.digits = (every[:, :, where] * inside).transpose(1, 2).contiguous()  # (4, parts, B, K)
         self.width = self.digits.shape[-1]
         self.kept_width = self.values + -self.values % self.kept_tile
+
+    @property
+    def bytes_per_image(self) -> int:
+        """What a chunk takes for every training image: logits, and its share of sums that are not put together yet."""
+        return self.batch * self.count * (BYTES_PER_PAIR + 8 * self.kept_width // MOST_ADDED)
 
     def over(self, images: Tensor, norms: Tensor | None, floor: Tensor, *, moments: bool = False) -> Found:
         """One chunk of training images.

@@ -177,7 +177,7 @@ class DeviceWholeImagePosterior:
         """One pass on matrix units, of this process; logits are short of ``−‖y‖²/2σ²``."""
         questions = two_passes.Questions(noisy, sigma)
         totals = DeviceSums.empty(len(noisy), self.dimension, top, noisy.device)
-        per_image = two_passes.BYTES_PER_PAIR * questions.batch + (self.dimension if self.store.images.flips else 0)
+        per_image = questions.bytes_per_image + (self.dimension if self.store.images.flips else 0)
         most = min(self.store.chunk_images(per_image), two_passes.MOST_CHUNK_IMAGES)
         for start, images in self.store.chunks(most):
             norms, chunk = self._chunk_norms(start, images), images.reshape(len(images), -1).contiguous()
@@ -185,6 +185,7 @@ class DeviceWholeImagePosterior:
             if top:
                 totals.keep_top(found.logits_of(len(noisy), len(images)), start)
             totals.add(found)
+            del found  # before the next chunk's logits come
         return totals
 
     def sums(self, noisy: Tensor, sigma: Tensor, top: int = 0) -> DeviceSums:
