@@ -87,6 +87,7 @@ def test_a_model_is_explained_on_the_images_it_was_trained_on(capsys, trained, t
     assert results["opened"] == [*sections, "Explorer"]
     assert [glance["section"] for glance in results["glances"]] == sections
     assert "explorer.html" in (out / "report.html").read_text(encoding="utf-8")
+    assert Path(results["explorer"]) == out / "explorer.html"
     assert (out / "explorer.html").is_file()
     assert results["not_measured"] == {}
     assert keys >= {"eigenvalues", "eigenvectors", "dimension", "proxy-variance"}

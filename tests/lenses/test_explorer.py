@@ -180,16 +180,22 @@ def test_training_images_without_room_are_named_all_the_same(subject, tmp_path, 
     assert weight[kept].min() >= weight[gone].max()
 
 
-def test_a_model_without_a_derivative_has_all_but_what_takes_one(digits, tmp_path):
+def test_a_model_without_derivatives_or_samples_has_all_but_what_takes_them(digits, tmp_path, monkeypatch):
     class Rounds(torch.nn.Module):
         def forward(self, noisy, *_):
             return torch.round(noisy)
+
+    def diverged(*_):
+        return {"samples/rounds": np.full((3, 1, 8, 8), np.inf, np.float32)}
+
+    monkeypatch.setattr(explorer_module, "stored_samples", diverged)
 
     images = digits.subset(range(20))
     network = NetworkDenoiser(Rounds(), "blind-residual", (1, 8, 8), (0.0, 2.0), name="rounds")
     network.differentiable = False
     found = looked(Subject({"rounds": network}, {"rounds": images}, None, names=("gaussian",)), tmp_path)
-    assert set(found.missing) == {"sensitivity", "eigenvectors"}
+    assert set(found.missing) == {"sensitivity", "eigenvectors", "samples"}
+    assert found.samples.shape == (0, 1, 8, 8)
     assert found.sensitivity.shape[0] == found.eigenvalues.size == 0
     assert set(found.kinds) == {"training"}
     assert found.spectrum_sigmas == []

@@ -327,13 +327,16 @@ def test_colours_and_a_run_without_derivatives(browser, tmp_path):
         spectrum_images=found.spectrum_images[:0],
         sensitivity=found.sensitivity[:0],
         peaks=found.peaks[:0],
+        samples=found.samples[:0],
+        neighbours=found.neighbours[:0],
+        similarity=found.similarity[:0],
         missing={"sensitivity": "net has no derivative."},
     )
     page = Opened(browser, found, write_explorer(found, Path(tmp_path) / "e.html").as_uri())
     page.load()
     page.shows_level(2, 0)
     assert not page.one("#sensitivity").is_displayed()
-    assert not page.all("#k")
+    assert not page.all("#k, #rank")
     assert "Without sensitivity: net has no derivative." in page.text("main")
     patch = page.all("#patches canvas")[1]
     row, column = found.pixels[int(page.driver.execute_script("return 0"))]
@@ -343,8 +346,12 @@ def test_colours_and_a_run_without_derivatives(browser, tmp_path):
 
 def test_the_explorer_of_a_run_shows_what_the_run_stored(browser, digits, tmp_path, capsys):
     """From `explain` to the canvas: the page beside the report, and the same page made again by the command."""
+    import html
+
     import torch
 
+    import scorescope as ss
+    from scorescope.app.runs import Run
     from scorescope.cli.main import main
     from scorescope.data import DataSplit
     from scorescope.denoisers import NetworkDenoiser
@@ -358,7 +365,7 @@ def test_the_explorer_of_a_run_shows_what_the_run_stored(browser, digits, tmp_pa
     given = Given((network,), DataSplit(digits.subset(range(60)), digits.subset(range(1000, 1100))))
     chosen = {"lenses": ("explorer",), "mechanisms": ("gaussian",), **given.settings()}
     run = tmp_path / "run"
-    run_study(Explain(given), Explain.configure("tiny", **chosen), run)
+    results = run_study(Explain(given), Explain.configure("tiny", **chosen), run)
     found = Exploration.load(run)
     browser.get((run / "report.html").as_uri())
     browser.find_element("link text", "Explore it by hand").click()
@@ -378,3 +385,7 @@ def test_the_explorer_of_a_run_shows_what_the_run_stored(browser, digits, tmp_pa
     assert (run / "explorer.html").read_bytes() == first
     assert len((tmp_path / "e.html").read_bytes()) < len(first)  # it has no report beside it
     assert '"samples": 8' in capsys.readouterr().out
+    assert Run(results, run / "report.html", 0.0).explorer == run / "explorer.html"
+    again = ss.explore(Run(results, run / "report.html", 0.0), out=tmp_path / "n.html")
+    assert again.contents["noisy images"] == len(found.kinds)
+    assert html.unescape(again._repr_html_()).count((tmp_path / "n.html").read_text(encoding="utf-8")) == 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scorescope.app.runs import Run
 from scorescope.foundation import UserError
 from scorescope.foundation.files import check_writable, user_path
 
@@ -45,11 +46,11 @@ class Explorer:
         return f'<iframe srcdoc="{page}" style="width:100%;height:56em;border:0"></iframe>'
 
 
-def explore(run: Path | str, *, out: Path | str | None = None) -> Explorer:
+def explore(run: Run | Path | str, *, out: Path | str | None = None) -> Explorer:
     """Make the explorer of a finished run.
 
     Args:
-        run: its folder.
+        run: it, as `explain` or `demo` returned it, or its folder.
         out: HTML file to write; ``explorer.html`` in the run folder by default. An explorer that is there is replaced,
             anything else stays.
 
@@ -60,7 +61,7 @@ def explore(run: Path | str, *, out: Path | str | None = None) -> Explorer:
         UserError: no run folder, a run that is not finished, is of another version or has stored nothing to explore; a file
             that cannot be written, or is there and is no explorer.
     """
-    folder = user_path(run)
+    folder = run.page.parent if isinstance(run, Run) else user_path(run)
     _check_run(folder)
     path = folder / "explorer.html" if out is None else user_path(out)
     if path.is_dir():

@@ -50,6 +50,13 @@ class Run:
     kept: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @property
+    def explorer(self) -> Path | None:
+        """The explorer beside the page; None if the run has stored nothing to explore."""
+        from scorescope.report.explorer import EXPLORER_FILE
+
+        return None if self.results.exploration is None else self.page.with_name(EXPLORER_FILE)
+
+    @property
     def headline(self) -> str:
         """The verdict, in a sentence or two."""
         return self.results.headline
@@ -71,7 +78,8 @@ class Run:
     def show(self, as_json: bool) -> None:
         """Print the verdict, or everything as JSON."""
         if as_json:
-            print(json.dumps(self.results.to_json() | {"report": str(self.page)}, indent=2, default=str))
+            pages = {"report": str(self.page)} | ({"explorer": str(self.explorer)} if self.explorer else {})
+            print(json.dumps(self.results.to_json() | pages, indent=2, default=str))
             return
         for note in self.results.notes:
             print(f"note: {note}")
@@ -86,10 +94,8 @@ class Run:
                 number = f"{claim.value:.3g} {claim.unit}".rstrip()
                 print(f"      {claim.quantity}: {number}; holds if {claim.rule.words(claim.unit)}")
         print(f"report: {self.page}  ({self.seconds:.0f} s)")
-        if self.results.exploration is not None:
-            from scorescope.report import EXPLORER_FILE
-
-            print(f"explorer: {self.page.with_name(EXPLORER_FILE)}")
+        if self.explorer is not None:
+            print(f"explorer: {self.explorer}")
 
 
 def reproduce(

@@ -96,6 +96,8 @@ class Explorer(Lens):
         samples, similarity, neighbours = _samples(self.label, subject, settings, workspace)
         entries = _kept(one.training, behind["entries"], behind["weights"], neighbours)
         spectrum = _spectrum(subject, settings, workspace)
+        if not len(samples):
+            missing["samples"] = "no search for one ended at finite values."
         if "why" in spectrum:
             missing["eigenvectors"] = spectrum.pop("why")
         return Exploration(
@@ -120,7 +122,7 @@ class Explorer(Lens):
             effective=behind["effective"].astype(np.float32),
             training=one.training.take(entries),
             entries=entries.astype(np.int32),
-            samples=_bytes(full_contrast(samples)),
+            samples=_bytes(full_contrast(samples)) if len(samples) else _bytes(samples),
             neighbours=_places(neighbours, entries),
             similarity=similarity,
             missing=missing,
@@ -242,6 +244,8 @@ def _samples(
     name = next(iter(subject.networks))
     samples = stored_samples(label, subject, settings, workspace)[f"samples/{name}"][:SAMPLES]
     samples = samples[np.isfinite(samples).all((1, 2, 3))]
+    if not len(samples):
+        return samples, np.zeros((0, NEIGHBOURS), np.float32), np.zeros((0, NEIGHBOURS), np.int64)
     found = nearest(torch.from_numpy(samples), subject.first_training, k=NEIGHBOURS)
     order = np.argsort(-found.similarity[:, 0], kind="stable")
     return samples[order], found.similarity[order].astype(np.float32), found.index[order]

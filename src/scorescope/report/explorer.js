@@ -20,13 +20,13 @@ async function begin() {
     waiting = window.setTimeout(keep, 300);
   };
   const images = new ImageBench(words, array, changed);
-  const samples = new SampleBench(words, array, changed);
+  const samples = array("samples").shape[0] ? new SampleBench(words, array, changed) : null;
   const directions = words.spectrum_sigmas.length ? new DirectionBench(words, array, changed) : null;
 
   /** Note in the address what is looked at, so that it can be sent to somebody, or come back to. */
   function keep() {
     const { image, level, pixel } = images;
-    const seen = { image, level, pixel, rank: samples.rank, ...(directions && { turned: directions.image, at: directions.level, k: directions.k }) };
+    const seen = { image, level, pixel, ...(samples && { rank: samples.rank }), ...(directions && { turned: directions.image, at: directions.level, k: directions.k }) };
     const text = new URLSearchParams(Object.entries(seen).map(([name, value]) => [name, String(value)]));
     try {
       history.replaceState(null, "", `#${text}`);
@@ -37,7 +37,7 @@ async function begin() {
 
   const { image, level, pixel, rank, turned, at, k } = fromAddress();
   images.show({ image, level, pixel });
-  samples.show({ rank });
+  samples?.show({ rank });
   directions?.show({ image: turned, level: at, k });
   clearTimeout(waiting);
   document.documentElement.dataset.ready = "true";
