@@ -27,7 +27,7 @@ from scorescope.lenses.drawing import full_contrast
 from scorescope.lenses.inputs import EXPLORED, HELD_OUT, Inputs, outputs
 from scorescope.lenses.mechanisms import rivals
 from scorescope.lenses.memorization import stored_samples
-from scorescope.lenses.origins import ABSENT, origins, pixel_grid, window_sides
+from scorescope.lenses.origins import origins, pixel_grid, window_sides
 from scorescope.lenses.rivals import Mechanisms
 from scorescope.lenses.settings import LensSettings
 from scorescope.lenses.shrinkage import Shrinkage
@@ -43,7 +43,7 @@ from scorescope.training.randomness import mixed
 MOST_BYTES, MOST_TRAINING_BYTES, MOST_SPECTRUM_BYTES = 6_500_000, 2_500_000, 1_000_000
 """Of denoised images and maps, of training images, and of eigenvectors: a page of 15 MB holds them even where nothing packs."""
 SAMPLES, NEIGHBOURS = 64, 4
-NOT_KEPT = -2
+ABSENT, NOT_KEPT = -1, -2
 LOCAL_NOISE = 0x1E45
 
 

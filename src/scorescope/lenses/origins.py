@@ -17,14 +17,14 @@ from torch import Tensor
 
 from scorescope.data import ImageSet
 from scorescope.denoisers import LocalScoreDenoiser, OptimalDenoiser
-from scorescope.denoisers.optimal import TrainingPosterior
-from scorescope.denoisers.patch_square import PatchPosterior
+from scorescope.posterior.chosen_windows import chosen_windows
+from scorescope.posterior.processes import from_first
+from scorescope.posterior.units import sigma_to_levels, to_levels
 from scorescope.probes.patches import all_sides
 
 Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.generic]]
 Pixels = Sequence[tuple[int, int]]
-ABSENT = -1
 
 
 def pixel_grid(height: int, width: int, most: int) -> list[tuple[int, int]]:
@@ -72,22 +72,22 @@ def origins(
     with torch.no_grad():
         errors = np.stack([_around(one(noisy, sigma), reference, pixels) for one in (*local, optimal)], axis=-1)
     best = errors.argmin(-1)  # (B, P)
-    entries = np.full((*best.shape, top), ABSENT, dtype=np.int64)
-    weights, effective = np.zeros(entries.shape), np.zeros(best.shape)
-    rows, columns = np.array(pixels).T
-    for place in np.unique(best):
-        images, which = np.nonzero(best == place)
-        asked = np.unique(images)
-        back = np.searchsorted(asked, images)
-        whole = place == len(local)
-        found: PatchPosterior | TrainingPosterior = (optimal if whole else local[place]).describe(
-            noisy[asked], sigma, top
-        )
-        at = (back,) if whole else (back, rows[which], columns[which])
-        entries[images, which] = found.indices.cpu().numpy()[at]
-        weights[images, which] = found.probabilities.cpu().double().numpy()[at]
-        effective[images, which] = found.effective_number.cpu().double().numpy()[at]
+    values, spread = to_levels(from_first(noisy)), float(sigma_to_levels(torch.tensor(sigma, dtype=torch.float64)))
+    found = []
+    for image, nearest in zip(values, best, strict=True):
+        boxes = [
+            _box(*pixel, sides[place], *training.image_shape[1:]) for pixel, place in zip(pixels, nearest, strict=True)
+        ]
+        found.append(chosen_windows(training, image, spread, boxes, top))
+    entries, weights = np.stack([one.entries for one in found]), np.stack([one.weights for one in found])
+    effective = np.stack([one.effective_number for one in found])
     return {"errors": errors, "entries": entries, "weights": weights, "effective": effective}
+
+
+def _box(row: int, column: int, side: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """The window of a side around a pixel, cut at the border: first row and column, and those after the last."""
+    reach = side // 2
+    return max(0, row - reach), max(0, column - reach), min(height, row + reach + 1), min(width, column + reach + 1)
 
 
 def _around(made: Tensor, reference: Floats, pixels: Pixels) -> Floats:
