@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.harness import RESULTS
@@ -43,7 +43,7 @@ class Case:
         constants: compile-time arguments.
         warps: of a program.
         stages: of loads that run ahead.
-        aligned: whether images have a multiple of 16 values.
+        ones: arguments that are 1, which Triton compiles for anew.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Case:
     constants: dict[str, Any]
     warps: int
     stages: int
-    aligned: bool = True
+    ones: tuple[str, ...] = ()
 
 
 def keep() -> str:
@@ -90,6 +90,13 @@ def cases() -> Iterator[Case]:
     yield Case("select", "64 noisy images", {"ROWS": 64, "BLOCK": two_passes._BLOCK}, two_passes._WARPS, 3)
 
 
+def smallest(case: Case) -> Case:
+    """The same for one training image of one value, in one range."""
+    return replace(
+        case, shape=f"{case.shape}, one training image of one value", ones=("count", "stride", "across", "splits")
+    )
+
+
 def compiled(case: Case) -> tuple[int, int, int, str]:
     """Registers, bytes of stack, bytes of shared memory, and the matrix instructions used."""
     import triton
@@ -103,11 +110,13 @@ def compiled(case: Case) -> tuple[int, int, int, str]:
     if case.name != "attend":
         types |= _IN_TWO_PASSES
     absent = ("places", "sizes", "kept") if case.constants.get("WHOLE") else ()
-    constants = case.constants | dict.fromkeys(absent)
+    constants = case.constants | dict.fromkeys(absent) | dict.fromkeys(case.ones, 1)
     names = list(kernel.arg_names)
     signature = {name: _SHORT[types[name]] if name in types else "i32" for name in names}
     signature |= dict.fromkeys((name for name in constants if name in names), "constexpr")
-    aligned = [name for name in names if signature[name].startswith("*") or name in _ALIGNED]
+    aligned = [
+        name for name in names if signature[name].startswith("*") or (name in _ALIGNED and name not in constants)
+    ]
     source = ASTSource(
         kernel,
         signature,

@@ -71,6 +71,9 @@ def is_right_on(device: torch.device) -> bool:
             with working_alone():
                 found = [means(store, *asked, parts)[:, 0].cpu() for means in (_part_means, _in_two_passes)]
                 found.append(_whole_means(store, *asked).cpu())
+                # The whole image as a window that has one place.
+                still = torch.zeros(1, dtype=torch.int32, device=device)
+                found.append(moved_means(store, *asked, whole[0], whole[0], still).cpu())
         except Exception as error:  # whatever a compiler or a driver raises
             logger.warning("the attention kernels do not run on %s (%s): sums are used instead", device, error)
             return False

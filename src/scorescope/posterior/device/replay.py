@@ -24,36 +24,34 @@ Task = Callable[[Tensor, Tensor], Tensor]
 
 
 class Replays:
-    """Recordings of one task, by what distinguishes its calls: shapes, and where what it reads lies.
+    """Recordings of one task, by what distinguishes its calls: shapes, and where what it reads lies."""
 
-    Args:
-        task: of two tensors.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self) -> None:
         self._seen: OrderedDict[Hashable, _Recording | None] = OrderedDict()
         self._lock = threading.Lock()
         self._works = True
 
-    def __call__(self, key: Hashable, first: Tensor, second: Tensor) -> Tensor:
-        """What the task gives, on a CUDA device replayed from the second call with the same key on."""
+    def __call__(self, key: Hashable, task: Task, first: Tensor, second: Tensor) -> Tensor:
+        """What the task gives, on a CUDA device replayed from the second call with the same key on.
+
+        The task is not kept: who holds recordings may be held by it, and would otherwise never let go of a device's memory.
+        """
         if first.device.type != "cuda" or not self._works or torch.cuda.is_current_stream_capturing():
-            return self.task(first, second)
+            return task(first, second)
         with self._lock:
             if key not in self._seen:
                 self._keep(key, None)
-                return self.task(first, second)
+                return task(first, second)
             recording = self._seen[key]
             if recording is None:
                 try:
-                    recording = _Recording(self.task, first, second)
+                    recording = _Recording(task, first, second)
                 except Exception as error:  # whatever a driver or a library that cannot be recorded raises
                     self._works = False
                     logger.warning(
                         "launches cannot be recorded on %s (%s): they are started one by one", first.device, error
                     )
-                    return self.task(first, second)
+                    return task(first, second)
             self._keep(key, recording)
             return recording(first, second)
 

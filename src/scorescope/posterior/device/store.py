@@ -47,6 +47,7 @@ class DeviceStore:
         images: the training set.
         device: where to.
         work_bytes: see above.
+        placements: how often it was decided where the bytes are; what was recorded of them before holds no longer.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class DeviceStore:
         self._locked_bytes = locked_bytes
         self._part: tuple[int, int] | None = None
         self._placement: Placement | None = None
+        self.placements = 0
         self._resident: Tensor | None = None
         self._streaming: Streaming | None = None
 
@@ -78,6 +80,7 @@ class DeviceStore:
         """Where the bytes are; decided when first asked, and again if the part of the process changes."""
         if self._placement is None or self._part != self.part:
             self._resident = self._streaming = None
+            self.placements += 1
             first, last = self._part = self.part
             on_host = self.device.type == "cpu"
             self._placement = placed(

@@ -21,7 +21,7 @@ NEGLIGIBLE = tl.constexpr(44.0)
 NATS = tl.constexpr(0.6931471805599453)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])
 def score(  # type: ignore[no-untyped-def]
     images,
     places,
@@ -106,7 +106,7 @@ def score(  # type: ignore[no-untyped-def]
     tl.store(logits + row[:, None] * (tiles * IMAGES).to(tl.int64) + i[None, :], relative)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])
 def select(  # type: ignore[no-untyped-def]
     tops, floor, largest, order, found, tiles, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -141,7 +141,7 @@ def select(  # type: ignore[no-untyped-def]
     tl.store(found + group, number)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])
 def average(  # type: ignore[no-untyped-def]
     images,
     kept,

@@ -153,7 +153,7 @@ class DeviceWholeImagePosterior:
         self._norms: Tensor | None = None
         self._norms_of: tuple[int, int] | None = None
         self._norms_known = np.zeros(0, dtype=bool)
-        self._replays = Replays(lambda noisy, sigma: self._passed(noisy, sigma).mean)
+        self._replays = Replays()
 
     def mean(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         """Posterior mean in [-1, 1], float64 (B, d), of noisy grey levels float64 (B, d) at sigma (B,) in grey levels."""
@@ -168,7 +168,8 @@ class DeviceWholeImagePosterior:
         if process_count() > 1 or not self.store.is_resident or held > _MOST_RECORDED_BYTES:
             return self._passed(noisy, sigma).merged().mean
         self.store.check()
-        return self._replays((len(noisy), self.store.part), noisy, sigma)
+        key = (len(noisy), self.store.placements)
+        return self._replays(key, lambda *asked: self._passed(*asked).mean, noisy, sigma)
 
     def _on_matrix_units(self, device: torch.device) -> bool:
         return self.dimension <= two_passes.MOST_TERMS and attention.runs_on(device)
