@@ -61,7 +61,7 @@ def keep() -> str:
         "network": {"width": networks.WIDTH, "steps": networks.STEPS, "batch": networks.BATCH, "side": networks.SIDE},
         "processor seconds a network": round(float(measured["processor seconds"].mean()), 1),
         "sigmas": list(networks.SIGMAS),
-        "between seeds": _between_seeds(by_seed),
+        "between seeds": _between_seeds(measured, len(by_seed)),
         "methods": found,
     }
     path = RESULTS / "attribution-counterfactual.json"
@@ -123,24 +123,23 @@ def _record(score: DatamodelingScore) -> dict[str, Any]:
     return {"lds": score.value, "over points": list(score.over_points), "over networks": list(score.over_networks)}
 
 
-def _between_seeds(by_seed: Floats) -> dict[str, Any] | None:
-    """How well networks of one seed tell the losses of another's on the same halves; None with one seed.
+def _between_seeds(measured: dict[str, Any], seeds: int) -> dict[str, Any] | None:
+    """How well networks of one seed tell the losses of another's on the same halves; None where there is one seed.
 
     With r the correlation of two seeds' losses, the mean of k seeds has the share ``k r / (1 + (k − 1) r)`` of its variance
     from the images (Spearman and Brown); the root of that is what the best prediction from the images can reach.
     """
-    seeds = len(by_seed)
-    if seeds < 2:
+    again = measured["again"]
+    if len(again) < 3:
         return None
-    levels, whole = [], by_seed.mean(2)
-    pairs = [(a, b) for a in range(seeds) for b in range(a + 1, seeds)]
-    for level in range(len(SIGMAS)):
-        levels.append(np.mean([rank_correlation(by_seed[a, :, level], by_seed[b, :, level]).mean() for a, b in pairs]))
-    scores = [datamodeling_score(-whole[b], whole[a]) for a, b in pairs]
-    correlation = float(np.mean([score.value for score in scores]))
-    ends = np.mean([score.over_networks for score in scores], axis=0).tolist()
-    share = max(0.0, seeds * correlation / (1 + (seeds - 1) * correlation))
-    return {"correlation": correlation, "over networks": ends, "reachable": share**0.5, "by level": levels}
+    first, second = (
+        relative(values.astype(np.float64)[None])[0]
+        for values in (measured["losses"][0][again], measured["losses again"])
+    )
+    levels = [float(rank_correlation(first[:, k], second[:, k]).mean()) for k in range(len(SIGMAS))]
+    score = datamodeling_score(-second.mean(1), first.mean(1))
+    share = max(0.0, seeds * score.value / (1 + (seeds - 1) * score.value))
+    return {"halves": len(again), **_record(score), "reachable": share**0.5, "by level": levels}
 
 
 def _cell(name: str, compute: Callable[[], Floats]) -> Floats:
@@ -273,10 +272,10 @@ def page(record: dict[str, Any]) -> str:
     if record["between seeds"]:
         seeds = record["between seeds"]
         lines += [
-            f"Losses of two seeds on the same halves correlate by {100 * seeds['correlation']:.1f}"
-            f" ({_interval(seeds['over networks'])}); level by level"
+            f"Losses of two seeds on {seeds['halves']} of the same halves correlate by {100 * seeds['lds']:.1f}"
+            f" (over networks {_interval(seeds['over networks'])}); level by level"
             f" {', '.join(f'{100 * value:.1f}' for value in seeds['by level'])}. So the best prediction from the images alone"
-            f" can reach about {100 * seeds['reachable']:.0f} on the mean of {record['seeds']} seeds.",
+            f" can be expected to reach about {100 * seeds['reachable']:.0f}.",
             "",
         ]
     lines += [
@@ -299,19 +298,20 @@ def page(record: dict[str, Any]) -> str:
 
 def _counterfactual(record: dict[str, Any]) -> list[str]:
     share = 100 * record["removed"] / networks.IMAGES
+    methods = record["methods"]
     lines = [
-        f"The first {record['removed']} images ({share:g} %) by “{record['method']}” taken away, and a network trained again"
-        " from the same start: how far the sample from the same noise moves (root mean square, black to white is 2), against"
+        f"The first {record['removed']} images ({share:g} %) of a sample taken away, and a network trained again from the same"
+        " start: how far the sample from the same noise moves (root mean square, black to white is 2), against"
         f" {record['random networks']} networks without as many images drawn at random.",
         "",
-        "| sample | moved | at random: mean | at random: largest |",
-        "| --- | ---: | ---: | ---: |",
+        f"| sample | {' | '.join(methods)} | at random: mean | at random: largest |",
+        "| --- |" + " ---: |" * (len(methods) + 2),
     ]
-    for one in record["samples"]:
-        lines.append(
-            f"| {one['sample']} | {one['moved']:.4f} | {np.mean(one['random']):.4f} | {np.max(one['random']):.4f} |"
-        )
-    lines += ["", f"Mean ratio to random removal: {record['ratio']:.2f} ({_interval(record['interval'], 1)})."]
+    for place, random in enumerate(record["random"]):
+        cells = [f"{one['moved'][place]:.4f}" for one in methods.values()]
+        lines.append(f"| {place} | {' | '.join(cells)} | {np.mean(random):.4f} | {np.max(random):.4f} |")
+    said = [f"{name} {one['ratio']:.2f} ({_interval(one['interval'], 1)})" for name, one in methods.items()]
+    lines += ["", f"Mean ratio to random removal, with bootstrap intervals over samples: {'; '.join(said)}."]
     return lines
 
 

@@ -177,6 +177,7 @@ def keep() -> str:
     chosen = [place for place in range(HALVES) if all(f"{word} {place:02d}" in done for word in words)]
     losses_by_seed = [[losses_of(f"{word} {place:02d}") for place in chosen] for word in words]
     names = ["full", "full again", *(f"{word} {place:02d}" for word in words for place in chosen)]
+    again = [row for row, place in enumerate(chosen) if f"{SEEDS[1]} {place:02d}" in done]
     seconds = [float(np.load(folder_of(name) / "weights.npz")["processor seconds"]) for name in names]
     _write(
         FILE,
@@ -185,6 +186,8 @@ def keep() -> str:
             "halves": np.packbits(halves()[chosen], axis=1),
             "points": to_uint8(points()),
             "losses": np.array(losses_by_seed),
+            "again": np.array(again, dtype=np.int64),
+            "losses again": np.array([losses_of(f"{SEEDS[1]} {chosen[row]:02d}") for row in again]),
             "losses full": np.stack([losses_of("full"), losses_of("full again")]),
             "processor seconds": np.array(seconds),
         },
