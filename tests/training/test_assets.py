@@ -20,7 +20,8 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 RECIPES = ["unet", "bf-cnn", "ddpm++", "ddpm++-no-attention", "dit", "u-vit"]
 FEW = [10, 100, 1000, 10000]
 HALVES = [f"{recipe}-{split}" for recipe in RECIPES for split in "ab"]
-NAMES = [*HALVES, *(f"unet-{size}-{split}" for size in FEW for split in "ab")]
+ALONE = "ddpm-unet-no-attention-a"
+NAMES = [*HALVES, ALONE, *(f"unet-{size}-{split}" for size in FEW for split in "ab")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +48,7 @@ def test_the_two_networks_of_an_architecture_saw_disjoint_images(recipe):
     assert records[0]["data_sha256"] != records[1]["data_sha256"]
 
 
-@pytest.mark.parametrize("name", [*HALVES, "unet-10000-a", "unet-10000-b"])
+@pytest.mark.parametrize("name", [*HALVES, ALONE, "unet-10000-a", "unet-10000-b"])
 def test_unseen_clothes_are_denoised(name):
     if not DEBIAN_FOLDER.is_dir():
         pytest.skip("fashion-mnist is not installed")
