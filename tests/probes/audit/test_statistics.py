@@ -321,3 +321,9 @@ def test_training_images_of_one_colour_leave_other_samples_undecided():
     assert rule(Evidence(**clean)).state == "generalizes"
     assert rule(Evidence(**clean, flat=True)).state == "undecided"
     assert rule(Evidence(Interval(1.0, 0.9, 1.0), Interval(1.0, 0.8, 1.0), flat=True)).state == "memorizes"
+
+
+def test_a_lower_end_that_rounds_to_nothing_is_said_to_be_above_it() -> None:
+    said = rule(Evidence(Interval(0.03, 0.0002, 0.08), Interval(0.3, 0.05, 0.5))).because
+    assert said.startswith("more than 0 % of the samples are copies")
+    assert "leakage is at least 5 %" in said

@@ -164,13 +164,13 @@ def _above(evidence: Evidence) -> list[str]:
     copied, leaked, local, gap = (None if one is None else _lowered(one, tail) for one in looked_at)
     found = []
     if copied is not None and copied > 0:
-        found.append(f"at least {_percent(copied)} of the samples are copies, and not surely half")
+        found.append(f"{_at_least(copied)} of the samples are copies, and not surely half")
     elif evidence.listed[0]:
         found.append(f"{evidence.listed[0]} samples are on the list of copies")
     if leaked is not None and leaked > 0:
-        found.append(f"leakage is at least {_percent(leaked)}")
+        found.append(f"leakage is {_at_least(leaked)}")
     if local is not None and local > 0:
-        found.append(f"at least {_percent(local)} of the samples have a copied region")
+        found.append(f"{_at_least(local)} of the samples have a copied region")
     elif evidence.listed[1]:
         found.append(f"{evidence.listed[1]} samples are on the list of copied regions")
     if gap is not None and gap > GAP:
@@ -185,6 +185,11 @@ def _lowered(one: Interval, tail: float) -> float:
 
 def _lists(evidence: Evidence) -> int:
     return 1 + (evidence.local is not None)
+
+
+def _at_least(share: float) -> str:
+    """A lower end above 0 in words; one that rounds to nothing is still above it."""
+    return f"at least {_percent(share)}" if share >= 0.001 else "more than 0 %"
 
 
 def _percent(share: float, *, up: bool = False) -> str:
