@@ -1,7 +1,7 @@
 """Verdicts on networks as the number N of training images grows: memorizes, in transition, generalizes, without a step back.
 
-*The demo's networks*, those that come with the package: five seeds of everything that is drawn, samples, noise and unseen
-images. *Small networks*, trained here: six sizes and five seeds, of the training images, the initial weights and everything
+*The demo's networks*, those that come with the package: five seeds of the samples and of the unseen images they are compared
+with. *Small networks*, trained here: six sizes and five seeds, of the training images, the initial weights and everything
 else, on Fashion-MNIST averaged down to 14×14 pixels with a black border, so that thirty of them take minutes.
 
 ``python -m benchmarks audit-networks``; results are kept in ``benchmarks/results/audit-networks.json``.
@@ -13,21 +13,24 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from scorescope.data import DataSplit, ImageSet, cache_folder, load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.jobs.demo import Demo, DemoConfig
-from scorescope.lenses.memorization import measure_memorization
+from scorescope.lenses.audit.trained import audit_arrays, audited
+from scorescope.lenses.drawing import draw_samples
+from scorescope.lenses.memorization import psnr_of_images
 from scorescope.lenses.settings import MeasurementConfig
-from scorescope.lenses.subject import Trained
+from scorescope.lenses.subject import Trained, mean_intensity
 from scorescope.networks import NetworkConfig, architectures
 from scorescope.study.pairs import choose_pair, train_pair
-from scorescope.study.workspace import Workspace, open_run
+from scorescope.study.workspace import open_run
 from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
 
 SEEDS = range(5)
@@ -52,18 +55,21 @@ def keep() -> str:
     return text(rows)
 
 
-def of_the_demo() -> Iterator[dict[str, Any]]:
-    """The pairs of the demo as the demo measures them, with other seeds."""
+def of_the_demo(seeds: Sequence[int] = SEEDS) -> Iterator[dict[str, Any]]:
+    """The pairs of the demo, each measured as the demo does, with samples of other seeds and PSNR once."""
     config = DemoConfig(**Demo.presets["pretrained"])
     images = load_images(config.data)
-    for seed in SEEDS:
-        for size in DEMO_SIZES:
-            pair = choose_pair(images.train, size, config.seed)
-            with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", Demo.name, {}) as workspace:
-                networks = train_pair(pair, config.width, config.training_of(size), workspace)
-                subject = Trained(networks, pair.training, images.test)
-                settings = config.measurement.model_copy(update={"seed": seed})
-                yield _measured("of the demo", size, seed, subject, settings, workspace)
+    for size in DEMO_SIZES:
+        pair = choose_pair(images.train, size, config.seed)
+        with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", Demo.name, {}) as workspace:
+            networks = train_pair(pair, config.width, config.training_of(size), workspace)
+        for network in networks.values():
+            network.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        subject = Trained(networks, pair.training, images.test)
+        psnr = psnr_of_images(subject, config.measurement)
+        for seed in seeds:
+            settings = config.measurement.model_copy(update={"seed": seed})
+            yield _measured("of the demo", size, seed, subject, settings, psnr)
 
 
 def small() -> Iterator[dict[str, Any]]:
@@ -88,9 +94,8 @@ def small() -> Iterator[dict[str, Any]]:
             train_networks([TrainingJob(folder, network, training, how, selection)], description=folder.name)
             trained = time.process_time() - started
             subject = Trained({"A": NetworkDenoiser.open(folder, "A")}, {"A": training}, images.test)
-            with tempfile.TemporaryDirectory() as other, open_run(Path(other) / "run", Demo.name, {}) as workspace:
-                settings = MEASURED.model_copy(update={"seed": seed})
-                row = _measured("small", size, seed, subject, settings, workspace)
+            settings = MEASURED.model_copy(update={"seed": seed})
+            row = _measured("small", size, seed, subject, settings, psnr_of_images(subject, settings))
             yield row | {"steps": steps, "processor seconds of training": round(trained, 1)}
 
 
@@ -110,10 +115,15 @@ def reduced() -> DataSplit:
 
 
 def _measured(
-    networks: str, size: int, seed: int, subject: Trained, settings: MeasurementConfig, workspace: Workspace
+    networks: str, size: int, seed: int, subject: Trained, settings: MeasurementConfig, psnr: Mapping[str, Any]
 ) -> dict[str, Any]:
     started = time.process_time()
-    found = measure_memorization(f"N = {size}", subject, settings, workspace)
+    centre, training = mean_intensity(subject.first_training, settings.seed), subject.first_training
+    drawn = {
+        name: draw_samples(network, settings.samples, centre, settings, training).images.numpy()
+        for name, network in subject.networks.items()
+    }
+    found = audited(audit_arrays(subject, drawn, settings), psnr, subject, drawn, settings)
     row: dict[str, Any] = {"networks": networks, "N": size, "seed": seed, "verdict": found.ruling.state}
     row |= {"bound": found.ruling.bound, "because": found.ruling.because, "samples": found.evidence.samples}
     intervals = {"copies": found.evidence.copied, "leakage": found.evidence.leakage, "gap (dB)": found.evidence.gap}
