@@ -72,8 +72,10 @@ def test_more_noisy_images_than_a_program_takes(device, monkeypatch):
     compare(mean, expected_means(images, noisy, sigmas), images)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("sigma", [0.002, 0.01, 0.1])
-def test_a_tie_at_low_noise_is_decided_as_in_float64(sigma, device):
+def test_a_tie_at_low_noise_is_decided_as_in_float64(sigma, kernels, device, monkeypatch):
+    monkeypatch.setattr(attention, "runs_on", lambda place: kernels)
     # Two images of equal weight but for a quarter of a logit: the case in which every digit of the distances counts.
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 3, 8, 8)).astype(np.uint8)

@@ -39,9 +39,10 @@ def test_sums_match_those_of_the_processor(budget, device):
         np.testing.assert_allclose(getattr(found, name).cpu(), getattr(expected, name), rtol=1e-6, atol=tolerance)
     np.testing.assert_allclose(found.covariance_trace.cpu(), expected.covariance_trace, rtol=1e-5, atol=1)
     np.testing.assert_array_equal(found.top_indices.cpu(), expected.top_indices)
-    np.testing.assert_allclose(found.top_logits.cpu(), expected.top_logits, rtol=1e-9, atol=1e-6)
+    # The processor rounds noisy images to 2⁻²⁴ of their largest value, the device to that of what nearest bytes leave.
+    np.testing.assert_allclose(found.top_logits.cpu(), expected.top_logits, rtol=1e-7, atol=1e-5)
     evidence = posterior.log_evidence(found, spread).cpu()
-    np.testing.assert_allclose(evidence, reference.log_evidence(expected, spread.cpu().numpy()), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(evidence, reference.log_evidence(expected, spread.cpu().numpy()), rtol=1e-7, atol=1e-5)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

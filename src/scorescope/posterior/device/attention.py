@@ -33,6 +33,8 @@ _IMAGES, _TERMS, _MOST_KEPT = 64, 64, 256
 _TOGETHER = 64
 # Programs that keep every multiprocessor of a large device busy.
 _PROGRAMS = 1024
+# A device counts no more programs along one axis.
+_MOST_SPLITS = 2**16 - 1
 # 255² · 16384 < 2³⁰, the largest squared distance that the kernel can tell from none.
 _MOST_DISTANCE_TERMS = 2**14
 # A chunk of so many training images is enough for that.
@@ -206,6 +208,7 @@ def _part_means(
         images = chunk.reshape(len(chunk), -1).contiguous()
         keys = len(images) * across
         splits = max(1, min(_PROGRAMS // (count * tiles), -(-keys // (4 * _IMAGES))), -(-keys // two_passes.MOST_ADDED))
+        splits = min(splits, _MOST_SPLITS)
         shape = (splits, count, queries.batch)
         base = torch.empty(shape, dtype=torch.int32, device=noisy.device)
         largest, total = torch.empty(2, *shape, device=noisy.device)

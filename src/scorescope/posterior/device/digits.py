@@ -29,6 +29,17 @@ def to_digits(rows: Tensor) -> tuple[Tensor, Tensor]:
     return split_digits((rows / scale[:, None]).round_().int()), scale
 
 
+def to_bytes_and_digits(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Write each row as its nearest bytes and digits of the rest: float64 (B, d) -> int8 (4, B, d), and a unit float64 (B,).
+
+    ``rows ≈ bytes + unit · (digits[0]·65536 + digits[1]·256 + digits[2])``, and the rest is small where noise is, where small
+    differences decide.
+    """
+    nearest = rows.round().clamp_(-128, 127)
+    digits, unit = to_digits(rows - nearest)
+    return torch.cat([nearest.to(torch.int8)[None], digits]), unit
+
+
 def split_digits(whole: Tensor) -> Tensor:
     """Integers of any shape up to 2²³ in size as balanced digits, int8 (3, …), highest first."""
     digits = torch.empty((DIGITS, *whole.shape), dtype=torch.int8, device=whole.device)
@@ -39,8 +50,8 @@ def split_digits(whole: Tensor) -> Tensor:
 
 
 def digit_products(digits: Tensor, matrix: Tensor) -> Tensor:
-    """Digits int8 (3, B, k) times bytes int8 (k, n), exact: int32 or int64 (3, B, n)."""
-    return integer_product_on(digits.reshape(-1, digits.shape[2]), matrix).reshape(DIGITS, digits.shape[1], -1)
+    """Digits int8 (D, B, k) times bytes int8 (k, n), exact: int32 or int64 (D, B, n)."""
+    return integer_product_on(digits.reshape(-1, digits.shape[2]), matrix).reshape(*digits.shape[:2], -1)
 
 
 def from_digits(products: Tensor) -> Tensor:

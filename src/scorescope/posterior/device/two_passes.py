@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorescope.posterior.device.digits import to_digits
+from scorescope.posterior.device.digits import to_bytes_and_digits
 from scorescope.posterior.device.parts import Parts
 
 # Longer products of bytes can overflow 32 bits; see `integer_product.MOST_TERMS`.
@@ -85,9 +85,7 @@ class Questions:
         self._repeated.clamp_(max=len(noisy) - 1)
         noisy, sigma = noisy[self._repeated], sigma[self._repeated]
         self.batch = len(noisy)
-        nearest = noisy.round().clamp_(-128, 127)
-        digits, self.unit = to_digits(noisy - nearest)
-        every = torch.cat([nearest.to(torch.int8)[None], digits])  # (4, B, d)
+        every, self.unit = to_bytes_and_digits(noisy)  # (4, B, d)
         self.scale = _BITS * 0.5 / sigma**2
         if parts is None:
             self.count, self.places, self.sizes, self.kept = 1, None, None, None

@@ -22,6 +22,7 @@ from scorescope.posterior.device.digits import (
     digit_products,
     from_digits,
     split_digits,
+    to_bytes_and_digits,
     to_digits,
     to_fixed_point,
 )
@@ -204,12 +205,12 @@ class DeviceWholeImagePosterior:
         if self._on_matrix_units(noisy.device):
             return self._in_full(self._passed(noisy, sigma, top, moments=True), noisy, sigma)
         totals = DeviceSums.empty(len(noisy), self.dimension, top, noisy.device)
-        digits, scale = to_digits(noisy)
+        digits, unit = to_bytes_and_digits(noisy)
         inverse = 0.5 / sigma**2
         for start, images in self.store.chunks(self._chunk_images(len(noisy))):
             norms = self._chunk_norms(start, images)
             chunk = images.reshape(len(images), -1)
-            logits = _logits(digits, 2 * scale * inverse, inverse, chunk, norms)
+            logits = _logits(digits, unit, inverse, chunk, norms)
             if top:
                 totals.keep_top(logits, start)
             _add_chunk(totals, chunk, logits, norms)
@@ -249,13 +250,13 @@ class DeviceWholeImagePosterior:
         batch, count, dimension = vectors.shape
         along = (vectors * mean[:, None]).sum(2)
         constant = noisy.square().sum(1) * inverse + sums.log_normalizer
-        noisy_digits, noisy_scale = to_digits(noisy)
+        noisy_digits, unit = to_bytes_and_digits(noisy)
         vector_digits, vector_scale = to_digits(vectors.reshape(-1, dimension))
         total, weight = torch.zeros_like(vectors).reshape(-1, dimension), torch.zeros_like(vector_scale)
         for start, images in self.store.chunks(self._chunk_images(batch * (1 + count))):
             chunk = images.reshape(len(images), -1)
             norms = self._chunk_norms(start, images)
-            logits = _logits(noisy_digits, 2 * noisy_scale * inverse, inverse, chunk, norms)
+            logits = _logits(noisy_digits, unit, inverse, chunk, norms)
             weights = logits.sub_(constant[:, None]).exp_()  # (B, n)
             chosen = (weights.amax(0) > LEAST_WEIGHT).nonzero()[:, 0]
             if not len(chosen):
@@ -289,10 +290,12 @@ class DeviceWholeImagePosterior:
         return self._norms[rows]
 
 
-def _logits(digits: Tensor, product_scale: Tensor, norm_scale: Tensor, chunk: Tensor, norms: Tensor) -> Tensor:
-    """``(2 y·x − ‖x‖²)/2σ²`` for noisy digits (3, B, d) and images (n, d): float64 (B, n)."""
-    logits = from_digits(digit_products(digits, chunk.T)).mul_(product_scale[:, None])
-    return logits.addcmul_(norm_scale[:, None], norms[None], value=-1)
+def _logits(digits: Tensor, unit: Tensor, scale: Tensor, chunk: Tensor, norms: Tensor) -> Tensor:
+    """``(2 y·x − ‖x‖²)/2σ²`` for noisy bytes and digits (4, B, d), 1/2σ² (B,) and images (n, d): float64 (B, n)."""
+    products = digit_products(digits, chunk.T)
+    logits = from_digits(products[1:]).mul_(unit[:, None]).add_(products[0])
+    del products
+    return logits.mul_(2).sub_(norms).mul_(scale[:, None])
 
 
 def _add_chunk(totals: DeviceSums, chunk: Tensor, logits: Tensor, norms: Tensor) -> None:
