@@ -127,6 +127,8 @@ def test_windows_and_what_is_behind_them_are_exact(found, subject):
         around = apart[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean((1, 2))
         assert found.side_errors[level, image, pixel] == pytest.approx(around, rel=1e-3, abs=1e-7)
         best = int(found.best[level, image, pixel])
+        assert around[best] <= 1.002 * around.min() + 1e-9
+        assert (around[:best] > 1.0005 * around.min()).all()
         weights, _ = brute(training, noisy[image], sigma, row, column, sides[best])
         order = np.argsort(-weights)[:3]
         assert found.weights[level, image, pixel] == pytest.approx(weights[order], rel=1e-3, abs=1e-6)

@@ -33,6 +33,9 @@ def exploration(
     behind_entries = entries[behind]
     behind[0, 0, 0, 1], behind_entries[0, 0, 0, 1] = -2, 999
     behind[0, 0, 0, 2], behind_entries[0, 0, 0, 2] = -1, -1
+    side_errors = numbers(levels, images, 4, 3)
+    best = side_errors.argmin(-1).astype(np.int32)
+    side_errors[2, 0, 1, 2] = side_errors[2, 0, 1].min()  # as near as the nearest, and larger
     return Exploration(
         model="net",
         training_set="seen",
@@ -49,7 +52,8 @@ def exploration(
         pixels=pixels,
         sensitivity=random.integers(0, 256, (levels, images, 4, height, width), dtype=np.uint8),
         peaks=numbers(levels, images, 4),
-        side_errors=numbers(levels, images, 4, 3),
+        side_errors=side_errors,
+        best=best,
         behind=behind,
         behind_entries=behind_entries,
         weights=-np.sort(-numbers(levels, images, 4, 3), axis=-1),

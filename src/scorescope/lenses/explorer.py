@@ -116,6 +116,7 @@ class Explorer(Lens):
             sensitivity=maps,
             peaks=peaks,
             side_errors=behind["errors"].astype(np.float32),
+            best=behind["best"].astype(np.int32),
             behind=_places(behind["entries"], entries),
             behind_entries=behind["entries"].astype(np.int32),
             weights=behind["weights"].astype(np.float32),

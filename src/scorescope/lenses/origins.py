@@ -2,8 +2,8 @@
 
 Around every output pixel stand windows of several sides, at the same place of every training image (Kamb & Ganguli, arXiv
 2412.20292); the last covers the whole image, and makes what the optimal denoiser makes. The window that explains a pixel is the
-one whose posterior means are nearest to what the model makes of the 3×3 pixels around it. Behind it stand the training images
-that have the most weight in its exact posterior.
+one whose posterior means are nearest to what the model makes of the 3×3 pixels around it, the smallest of equally near ones.
+Behind it stand the training images that have the most weight in its exact posterior.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from scorescope.probes.patches import all_sides
 Floats = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.generic]]
 Pixels = Sequence[tuple[int, int]]
+AS_NEAR = 1e-3
+"""Windows whose errors differ by less than this share come equally near: on flat ground all do, but for rounding."""
 
 
 def pixel_grid(height: int, width: int, most: int) -> list[tuple[int, int]]:
@@ -64,14 +66,14 @@ def origins(
         top: T, how many training images are named.
 
     Returns:
-        ``errors`` (B, P, K), mean squared differences; ``entries`` (B, P, T), of the training set, −1 where there are fewer;
-        ``weights`` (B, P, T); ``effective`` (B, P).
+        ``errors`` (B, P, K), mean squared differences; ``best`` (B, P), which window is taken; ``entries`` (B, P, T), of the
+        training set, −1 where there are fewer; ``weights`` (B, P, T); ``effective`` (B, P).
     """
     reference = made.cpu().double().numpy()
     local = [LocalScoreDenoiser(training, side) for side in sides[:-1]]
     with torch.no_grad():
         errors = np.stack([_around(one(noisy, sigma), reference, pixels) for one in (*local, optimal)], axis=-1)
-    best = errors.argmin(-1)  # (B, P)
+    best = (errors <= (1 + AS_NEAR) * errors.min(-1, keepdims=True)).argmax(-1)  # (B, P): the first, the smallest
     values, spread = to_levels(from_first(noisy)), float(sigma_to_levels(torch.tensor(sigma, dtype=torch.float64)))
     found = []
     for image, nearest in zip(values, best, strict=True):
@@ -81,7 +83,7 @@ def origins(
         found.append(chosen_windows(training, image, spread, boxes, top))
     entries, weights = np.stack([one.entries for one in found]), np.stack([one.weights for one in found])
     effective = np.stack([one.effective_number for one in found])
-    return {"errors": errors, "entries": entries, "weights": weights, "effective": effective}
+    return {"errors": errors, "best": best, "entries": entries, "weights": weights, "effective": effective}
 
 
 def _box(row: int, column: int, side: int, height: int, width: int) -> tuple[int, int, int, int]:

@@ -218,7 +218,7 @@ class ImageBench {
     const { image, level, pixel } = this;
     const [row, column] = this.place;
     const errors = this.array("side_errors").at(level, image, pixel);
-    const best = errors.indexOf(Math.min(...errors));
+    const best = this.array("best").number(level, image, pixel);
     const side = this.words.sides[best] ?? 1;
     const window = this.sideName(best);
     part("pixel-name", HTMLElement).textContent = `Pixel in row ${row + 1}, column ${column + 1}`;

@@ -47,7 +47,8 @@ class Exploration:
         peaks: the largest of every map, not its square root, (S, I, P).
         side_errors: mean squared difference between what the window of each side makes of the 3×3 pixels around each output
             pixel, and the network, (S, I, P, K).
-        behind: the likeliest training images of the nearest window of every output pixel, (S, I, P, T): places in
+        best: which of the windows explains it: of those that are as near as the nearest, the smallest, (S, I, P).
+        behind: the likeliest training images of that window of every output pixel, (S, I, P, T): places in
             `training`; −1 where there are fewer, −2 where the image is not kept.
         behind_entries: the same as entries of the training set.
         weights: their posterior weights, (S, I, P, T).
@@ -78,6 +79,7 @@ class Exploration:
     sensitivity: Bytes
     peaks: Singles
     side_errors: Singles
+    best: Integers
     behind: Integers
     behind_entries: Integers
     weights: Singles
@@ -91,11 +93,6 @@ class Exploration:
     eigenvectors: Bytes
     eigenvalues: Singles
     missing: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def best(self) -> npt.NDArray[np.int64]:
-        """Which of the windows is nearest to the network around every output pixel, (S, I, P)."""
-        return np.asarray(self.side_errors.argmin(-1))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Everything that is an array, by name."""
