@@ -39,3 +39,13 @@ def test_where_there_are_fewer_images_the_places_stay_empty():
     assert found.entries.tolist() == [[1, 0, -1, -1]]
     assert found.weights[0, 2:].tolist() == [0.0, 0.0]
     assert found.weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_of_equal_images_the_first_are_named(chunk, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk)
+    images = ImageSet(np.full((40, 1, 3, 3), 7, dtype=np.uint8))
+    found = chosen_windows(images, np.zeros((1, 3, 3)), 20.0, [(0, 0, 2, 2)], 3)
+    assert found.entries.tolist() == [[0, 1, 2]]
+    assert found.weights[0] == pytest.approx([1 / 40] * 3)
+    assert found.effective_number == pytest.approx([40])

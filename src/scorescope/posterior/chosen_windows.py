@@ -91,12 +91,6 @@ def _counted_from(level: Floats, before: Floats, total: Floats, mean_logit: Floa
 
 
 def _largest(logits: Floats, entries: npt.NDArray[np.int64], top: int) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """The `top` largest in each row, in descending order, and whose they are."""
-    some = (
-        np.argpartition(-logits, top - 1, axis=1)[:, :top]
-        if logits.shape[1] > top
-        else np.arange(logits.shape[1])[None]
-    )
-    some = np.broadcast_to(some, (len(logits), some.shape[1]))
-    order = np.take_along_axis(some, np.argsort(-np.take_along_axis(logits, some, 1), axis=1, kind="stable"), 1)
+    """The `top` largest in each row, in descending order, of equal ones the first, and whose they are."""
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
     return np.take_along_axis(logits, order, 1), np.take_along_axis(entries, order, 1)
