@@ -44,6 +44,8 @@ class FinishedAudit:
             print(json.dumps(record | {"samples_csv": str(samples)}, indent=2, default=str))
             return
         self.run.show(False)
+        for one in self.found:
+            print(f"{one['label']}: {one['power_words']}" if len(self.found) > 1 else one["power_words"])
         print(f"all samples: {samples}")
 
 

@@ -38,7 +38,7 @@ from scorescope.probes.audit.search import Directions
 from scorescope.probes.features_opening import open_features
 from scorescope.probes.opening_check import open_checked
 from scorescope.study.base import Study, study
-from scorescope.study.provenance import of_class, own_training_images
+from scorescope.study.provenance import ITS_OWN, of_class, own_training_images
 from scorescope.study.results import Results
 from scorescope.study.storage import write_strict_json
 from scorescope.study.workspace import Workspace
@@ -179,7 +179,8 @@ class Audit(Study[AuditConfig]):
             ),
         )
         found = _measured(model.label, samples, sets, settings, denoising(arrays), workspace, key)
-        notes = (f"training images: {provenance}", *_lost(drawn, samples))
+        assumed = () if provenance == ITS_OWN else (f"training images: {provenance}",)
+        notes = (*assumed, *_lost(drawn, samples))
         return _noted(found, notes)
 
     def _of_samples(

@@ -22,6 +22,7 @@ from scorescope.lenses.audit.settings import AuditSettings
 from scorescope.probes.audit.agreement import Agreement
 from scorescope.probes.audit.copies import calibration_needed
 from scorescope.probes.audit.verdict import Evidence, Ruling, rule
+from scorescope.probes.proportions import Interval
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,15 @@ class Findings:
     @property
     def smallest_list(self) -> int:
         """How many copies there must be among the samples for any to be on the list: p-values go down to 1/(h + 1) only."""
-        return max(1, math.ceil(len(self.chosen.p) / (self.settings.fdr * (len(self.chosen.t_unseen) + 1)) - 1e-9))
+        return self._smallest(len(self.chosen.p), len(self.chosen.t_unseen))
+
+    @property
+    def smallest_region_list(self) -> int:
+        """The same for copied regions; 0 if they were not looked for."""
+        return 0 if self.regions is None else self._smallest(len(self.regions.p), self.regions.unseen)
+
+    def _smallest(self, samples: int, calibration: int) -> int:
+        return max(1, math.ceil(samples / (self.settings.fdr * (calibration + 1)) - 1e-9))
 
     @property
     def warnings(self) -> list[str]:
@@ -105,6 +114,12 @@ class Findings:
             found.append(
                 f"with {unseen:,} calibration images the list of copies stays empty unless at least {self.smallest_list} of the"
                 f" {len(self.chosen.p):,} samples are copies"
+            )
+        if self.regions is not None and self.smallest_region_list > max(1, self.smallest_list):
+            found.append(
+                f"with {self.regions.unseen:,} calibration images the list of copied regions stays empty unless at least"
+                f" {self.smallest_region_list} of the {len(self.regions.p):,} samples have one"
+                " (measurement.region_images sets how many are looked at)"
             )
         if self.regions is not None and len(self.regions.samples) < self.samples.stored:
             found.append(
@@ -150,9 +165,9 @@ class Findings:
             ]
         return frame
 
-    def reason(self) -> str:
-        """The numbers behind the verdict, in a sentence, as a card of the page shows them."""
-        parts = [self.ruling.because]
+    def reason(self, because: bool = True) -> str:
+        """The numbers behind the verdict, in a sentence, as a card of the page shows them, after why it is so."""
+        parts = [self.ruling.because] if because or self.ruling.state == "no verdict" else []
         evidence = self.evidence
         if self.ruling.state != "no verdict" and evidence.copied is not None:
             parts.append(f"share of copies {evidence.copied.words()}")
@@ -165,16 +180,23 @@ class Findings:
             if self.agreement is not None:
                 parts.append(f"two networks agree {self.agreement.same_noise.words()}")
         if self.ruling.alarm is not None:
-            parts.append(f"said wrongly in at most {self.ruling.alarm:.1%} of audits")
+            parts.append(f"wrong in at most {100 * self.ruling.alarm:g}% of audits")
         return "; ".join(parts)
+
+    @property
+    def power(self) -> Mapping[str, Interval]:
+        """The share of planted copies that would have been found, by kind, parts by windows where those were looked at."""
+        return {**self.chosen.power, **({} if self.regions is None else self.regions.power)}
 
     def power_words(self) -> str:
         """What would have been found, in a sentence."""
-        power = {**self.chosen.power, **({} if self.regions is None else self.regions.power)}
-        named = [f"{kind} {found.value:.0%}" for kind, found in power.items()]
+        alike: dict[str, list[str]] = {}
+        for kind, found in sorted(self.power.items(), key=lambda one: -one[1].value):
+            alike.setdefault(f"{found.value:.0%}", []).append(kind)
+        named = [f"{share} of {', '.join(kinds)}" for share, kinds in alike.items()]
         where = f"in {self.chosen.space} by {self.chosen.statistic}"
         local = "" if self.regions is None else "; parts by windows"
-        return f"Of planted copies it finds ({where}{local}): {', '.join(named)}"
+        return f"Of planted copies it finds ({where}{local}): {'; '.join(named)}"
 
     def to_json(self) -> dict[str, Any]:
         """The findings as a JSON object, without the samples."""
@@ -200,6 +222,7 @@ class Findings:
             "features": self.chosen.space,
             "statistic": self.chosen.statistic,
             "power": {kind: one.value for kind, one in self.chosen.power.items()},
+            "power_words": self.power_words(),
             "notes": self.warnings,
         }
         record |= {

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from scorescope.lenses.audit.findings import Findings, findings_by
+from scorescope.lenses.audit.glances import FOUND, MEMBERSHIP, PAIRS, REGIONS, glances
 from scorescope.probes.audit.local_copies import copied_boxes
 from scorescope.probes.audit.verdict import RULE
 from scorescope.study import charts, palette, pictures
 from scorescope.study.results import Results
 
-PAIRS, REGIONS, FOUND = "Nearest pairs", "Copied regions", "What would have been found"
-MEMBERSHIP, CURVE = "Membership", "Over training"
+CURVE = "Over training"
 SHOWN = 12
 FRAME = (-0.6, 0.9)
 
@@ -23,7 +23,7 @@ def add_audit(results: Results, found: Sequence[Findings]) -> None:
     """Add everything about several models, or one, to a page; pairs and regions are shown of the last."""
     last = found[-1]
     for one in found:
-        results.add_verdict(one.label, one.ruling.state, one.reason())
+        results.add_verdict(one.label, one.ruling.state, one.reason(because=len(found) > 1))
     results.headline = headline(found)
     for one in found:
         results.add_notes(note if len(found) == 1 else f"{one.label}: {note}" for note in one.warnings)
@@ -51,6 +51,7 @@ def add_audit(results: Results, found: Sequence[Findings]) -> None:
         " finds most.",
         _spaces(last),
     )
+    glances(results, last, few)
     results.methods |= methods(last)
 
 
@@ -59,20 +60,18 @@ def headline(found: Sequence[Findings]) -> str:
     if len(found) > 1:
         return course(found)
     one = found[0]
-    alarm = "" if one.ruling.alarm is None else f" (said wrongly in at most {one.ruling.alarm:.1%} of audits)"
     said = {
-        "memorizes": f"“{one.label}” memorizes its training images{alarm}",
-        "in transition": f"“{one.label}” gives something of its training images back{alarm}: {one.ruling.because}",
-        "generalizes": f"“{one.label}” generalizes: {one.ruling.because}{alarm}",
+        "memorizes": f"“{one.label}” memorizes its training images: {one.ruling.because}",
+        "in transition": f"“{one.label}” gives something of its training images back: {one.ruling.because}",
+        "generalizes": f"“{one.label}” generalizes: {one.ruling.because}",
         "undecided": f"Undecided: {one.ruling.because}",
         "no verdict": f"No verdict: “{one.label}” does not model these images",
     }[one.ruling.state]
-    if one.ruling.state == "no verdict":
-        return f"{said}."
-    listed = f"{int(one.copies.sum())} of {len(one.copies)} samples are on the list of copies"
-    if one.regions is not None:
-        listed += f", {len(one.region_copies)} on that of copied regions"
-    return f"{said}. {listed}. {one.power_words()}."
+    return (
+        f"{said}."
+        if one.ruling.alarm is None
+        else f"{said}. Such a verdict is wrong in at most {_rate(one)} of audits."
+    )
 
 
 def course(found: Sequence[Findings]) -> str:
@@ -150,7 +149,7 @@ def regions(results: Results, found: Findings) -> None:
     ]
     results.add_sheet(
         "regions",
-        "Copied regions",
+        "Where a sample is copied, and from which image",
         f"{len(found.region_copies)} of {len(local.p)} samples have a region that is nearer to a training image than in unseen"
         f" images, at a false discovery rate of {found.settings.fdr:.0%}. What is not copied is darkened.",
         REGIONS,
@@ -354,3 +353,7 @@ def _spaces(found: Findings) -> pd.DataFrame:
 
 def _short(name: str) -> str:
     return name if len(name) <= 22 else "…" + name[-21:]
+
+
+def _rate(one: Findings) -> str:
+    return f"{100 * (one.ruling.alarm or 0):g}%"

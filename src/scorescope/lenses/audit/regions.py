@@ -38,6 +38,7 @@ class Regions:
         index: the nearest training entry in its best window, (n,).
         windows: the windows.
         level: margin that 1 % of unseen images exceed somewhere.
+        unseen: how many calibration images were looked at.
         copied: share of samples with a copied region.
         power: kind of planted copies -> share found.
     """
@@ -49,6 +50,7 @@ class Regions:
     index: npt.NDArray[np.int64]
     windows: tuple[Window, ...]
     level: float
+    unseen: int
     copied: CopiedShare
     power: Mapping[str, Interval]
 
@@ -96,6 +98,7 @@ def regions(arrays: Mapping[str, Any], sets: AuditSets, settings: AuditSettings)
         index=arrays["samples/index"][np.arange(len(best)), best].astype(np.int64),
         windows=tuple(windows_of(*sets.training.image_shape[1:])),
         level=float(ranked[-max(1, math.floor(CHANCE * (len(ranked) + 1)))]),
+        unseen=len(unseen),
         copied=copied_share(mine, unseen),
         power={
             kind: planting.detected(arrays[f"{kind}/margin"].max(1), others, unseen, settings.fdr)

@@ -22,6 +22,8 @@ from scorescope.foundation import UserError
 COMMON_AT_MOST = 1 / 3
 FEW = 0.05
 """Share of the unseen images up to which leaving out near ones changes nothing that is measured on the others."""
+REMARKABLE = 0.01
+"""Share of images that are there twice from which it is told: each counts once in any case."""
 NAMED = 3
 LOSSY, LOOKED_AT = 0.98, 300
 
@@ -83,7 +85,7 @@ def unseen_images(
             " these were kept"
         )
     again = np.setdiff1d(twice.equal_superfluous if alike else twice.superfluous, gone)
-    if len(again):
+    if len(again) > REMARKABLE * given.stored:
         notes.append(
             f"{len(again)} of the {given.stored} images of {given.name} are equal or near to an earlier one; each counts once"
         )
