@@ -70,14 +70,14 @@ def _regions_at_a_glance(found: Findings) -> tuple[str, str, str, Figure]:
     local = found.regions
     assert local is not None
     p = np.sort(local.p)
-    share = np.arange(1, len(p) + 1) / len(p)
+    share, chance = np.arange(1, len(p) + 1) / len(p), np.geomspace(p[0], 1.0, BINS)
     lines = [
-        charts.Series("as by chance", np.array([p[0], 1.0]), np.array([p[0], 1.0]), colour=palette.ORANGE, dashed=True),
+        charts.Series("as by chance", chance, chance, colour=palette.ORANGE, dashed=True),
         charts.Series("samples", np.append(p, 1.0), np.append(share, 1.0), colour=palette.BLUE),
     ]
     return (
         REGIONS,
         f"{len(found.region_copies)} of {len(local.p)}",
         "samples have a part that is copied. Share of samples up to each p-value, and by chance (dashed):",
-        small_chart(lines, "p-value", x_log=False),
+        small_chart(lines, "p-value"),
     )
