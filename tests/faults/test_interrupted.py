@@ -25,11 +25,12 @@ WRITING = {
     "info": "model info edm.pkl --json",
     "built-in data": "data info disks:n=4,test_n=3,size=8",
 }
+QUICKEST = "audit of a model"
 RUNS = {
     "train": "train --data store --preset tiny --size 4 --steps 4 --batch 2 --set observe_every=2 --set samples=1 --out OUT",
     "explain": "explain --model edm.pkl --data store --preset tiny --lens memorization --set measurement.samples=4 --out OUT",
     "audit": "audit --data store --samples photos --preset tiny --features pixels --out OUT",
-    "audit of a model": "audit --data store --model edm.pkl --count 4 --preset tiny --features pixels --out OUT",
+    QUICKEST: "audit --data store --model edm.pkl --count 4 --preset tiny --features pixels --out OUT",
 }
 
 
@@ -124,15 +125,21 @@ def test_a_command_that_is_interrupted_leaves_nothing(line, place, capsys, monke
             }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, marks=pytest.mark.slow if name == QUICKEST else pytest.mark.exhaustive, id=name)
+        for name, line in RUNS.items()
+    ],
+)
 def test_a_run_that_is_interrupted_goes_on(line, place, capsys):
-    for name in ("first", "whole"):
-        whole = Interrupted(None)
-        assert whole.run(line, place / name) == 0
+    whole = Interrupted(None)
+    assert whole.run(line, place / "whole") == 0
     capsys.readouterr()
-    for share in (0.1, 0.5, 0.8):
-        interrupted(line, round(share * whole.calls), place, capsys, kept=True)
-    assert Interrupted(None).run(line, place / "out") == 0
-    first, again = ((place / name / "results.json").read_text(encoding="utf-8") for name in ("whole", "out"))
+    for share in (0.15, 0.6):
+        now = place / f"{share}"
+        now.mkdir()
+        interrupted(line, round(share * whole.calls), now, capsys, kept=True)
+    assert Interrupted(None).run(line, now / "out") == 0
+    first, again = ((folder / "results.json").read_text(encoding="utf-8") for folder in (place / "whole", now / "out"))
     assert re.findall(r'"(?:headline|explanation)": .*', first) == re.findall(r'"(?:headline|explanation)": .*', again)
