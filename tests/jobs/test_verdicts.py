@@ -210,7 +210,7 @@ def test_explain_says_what_it_leaves_out_and_measures_without_it(place: Path, tm
     words = ["explain", "--model", place / "trained", "--data", place / "known", "--lens", "memorization"]
     words += ["--preset", "tiny", "--set", "measurement.psnr_images=64"]
     assert run(*words, "--held-out", place / "partly", "--out", tmp_path / "run") == 0
-    said = "20 of the 320 images of partly are training images (20 of them equal byte for byte) and were left out"
+    said = "20 of the 320 images of partly are training images, byte for byte, and were left out"
     assert f"note: {said}: partly/0.png, partly/1.png, partly/2.png and others" in capsys.readouterr().out
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.index(said) < page.index("<main>")

@@ -301,10 +301,14 @@ def writing_store(path: Path | str) -> Iterator[StoreWriter]:
                 writer.close()
 
 
+BUILT_IN = "built-in "
+"""How the source of a data set begins that comes with the package; its name says more of an image than all of it."""
+
+
 def name_of(images: ImageSet, place: int) -> str:
     """Where image `place` of a set came from, as far as that is known, or its number."""
     row = place if images.indices is None else int(images.indices[place])
-    if isinstance(images, ImageStore):
+    if isinstance(images, ImageStore) and not images.record.provenance.source.startswith(BUILT_IN):
         return images.source_name(row)
     return f"{images.name}[{row}]" if images.names is None else images.names(row)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scorescope.data import ImageSet
 from scorescope.data.duplicates import find_duplicates
 from scorescope.data.store import name_of
-from scorescope.lenses.audit.unseen import unseen_images
+from scorescope.lenses.audit.unseen import REMARKABLE, unseen_images
 
 LEAST_CALIBRATION = 5000
 CONTROL_AT_LEAST = 500
@@ -104,7 +104,7 @@ def audit_sets(
     left_out = twice.equal_superfluous if any(one.alike for one in apart) else twice.superfluous
     kept = np.setdiff1d(np.arange(training.stored), left_out)
     equal = len(twice.equal_superfluous)
-    if len(left_out):
+    if len(left_out) > REMARKABLE * training.stored:
         notes.append(
             f"{equal} of the {training.stored} training images are equal to an earlier one and {len(left_out) - equal} near to"
             f" one (similarity at least {near:g}); each counts once"

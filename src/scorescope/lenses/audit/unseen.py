@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorescope.data import DataSplit, ImageSet
-from scorescope.data.duplicates import SIMILARITY, Duplicates, Pairs, find_common, find_duplicates
+from scorescope.data.duplicates import SIMILARITY, Duplicates, Indices, Pairs, find_common, find_duplicates
 from scorescope.data.store import name_of
 from scorescope.foundation import UserError
 
@@ -75,8 +75,8 @@ def unseen_images(
     if len(gone):
         named = ", ".join(name_of(given, int(place)) for place in gone[:NAMED])
         notes.append(
-            f"{len(gone)} of the {given.stored} images of {given.name} are training images ({len(equal)} of them equal byte for"
-            f" byte) and were left out: {named}{' and others' if len(gone) > NAMED else ''}"
+            f"{len(gone)} of the {given.stored} images of {given.name} are training images, {_alike(gone, equal, near)},"
+            f" and were left out: {named}{' and others' if len(gone) > NAMED else ''}"
         )
     if alike:
         notes.append(
@@ -113,6 +113,14 @@ def apart(images: DataSplit) -> tuple[DataSplit, tuple[str, ...]]:
 def sentences(notes: Sequence[str]) -> str:
     """Notes as sentences, each with a capital and a full stop."""
     return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes)
+
+
+def _alike(gone: Indices, equal: Indices, near: float) -> str:
+    """How alike images and training images are, in words."""
+    nearly = f"nearly (similarity at least {near:g})"
+    if len(equal) == len(gone):
+        return "byte for byte"
+    return f"{len(equal)} of them byte for byte and the others {nearly}" if len(equal) else nearly
 
 
 def _check_lossy(training: ImageSet, given: ImageSet, near: float, mirrored: bool) -> None:
