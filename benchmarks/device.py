@@ -26,7 +26,7 @@ from benchmarks.posterior import noisy_images
 from benchmarks.references.equivariant import equivariant_local_score
 from benchmarks.references.masks import flex_reference, pca_reference
 from benchmarks.references.whole_image import optimal
-from benchmarks.references.windows import square_patches
+from benchmarks.references.windows import local_score, square_patches
 from scorescope.data import ImageSet
 from scorescope.denoisers import (
     Denoiser,
@@ -169,8 +169,7 @@ def lines(images: ImageSet, device: torch.device, limits: Limits) -> Iterator[Li
     for side, wanted in SIDES.items():
         if side <= min(height, width):
             yield _square(images, clean, device, side, wanted)
-    local = LocalScoreDenoiser(images)
-    yield Line("local-score", 5, lambda _: [_denoiser("local-score", local, images, device, 64, 0.5, "≤ 20 ms")])
+    yield Line("local-score", 5, lambda _: [_local(images, clean, device)])
     few = images.subset(range(min(EQUIVARIANT_IMAGES, images.stored)))
     yield Line("equivariant-local-score", 8, lambda _: [_equivariant(few, clean, device)])
     for share in SHARES:
@@ -230,6 +229,21 @@ def _square(images: ImageSet, clean: Tensor, device: torch.device, side: int, wa
         return [replace(row, reference=part * scale, note=note)]
 
     return Line(f"pspc-square, window {side}", 8, measure)
+
+
+def _local(images: ImageSet, clean: Tensor, device: torch.device) -> Row:
+    denoiser, sigma, (_, height, width) = LocalScoreDenoiser(images), 0.5, images.image_shape
+    row = _denoiser("local-score", denoiser, images, device, 64, sigma, "≤ 20 ms")
+    noisy, few, side = (
+        noisy_images(images, 64, sigma).to(device),
+        clean[:REFERENCE_IMAGES],
+        denoiser.schedule.side(sigma),
+    )
+    pixels = [(height // 2 + k, width // 2) for k in range(PLACES_MEASURED)]
+    part = seconds(lambda: local_score(noisy, few, sigma, side, pixels), device, 1)
+    scale = height * width / PLACES_MEASURED * len(clean) / len(few)
+    note = f"window {side}; reference: {PLACES_MEASURED} pixels, {len(few):,} images, scaled; {row.note}"
+    return replace(row, reference=part * scale, note=note)
 
 
 def _flexible(images: ImageSet, device: torch.device, share: float) -> Row:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.harness import Row
+from benchmarks.references.windows import local_score
 
 from benchmarks import device, device_errors, device_jobs
 from scorescope.data.images import ImageSet
@@ -35,7 +36,7 @@ def test_every_line_of_the_table_is_measured(images, monkeypatch):
         "pca-locality": 2,
     }
     assert all(row.seconds > 0 and row.wanted for row in rows)
-    assert all(row.reference > 0 for row in rows if not row.case.startswith("local-score"))
+    assert all(row.reference > 0 for row in rows)
     page = device.report(
         "device-x", str(limits), [device_errors.Error("optimal", (1e-7,) * 6)], rows, ["explain: no time"]
     )
@@ -72,6 +73,14 @@ def test_errors_are_those_of_float64(images):
     for each in found:
         assert all(error < device_errors.ALLOWED for error in each.by_sigma), each
     assert "| optimal |" in device_errors.table(found)
+
+
+def test_the_plain_local_score_is_its_definition(images):
+    clean, noisy = images.tensor().double(), images.tensor(range(2)).double() + 0.3
+    found = local_score(noisy, clean, 0.8, 5, [(0, 1), (4, 4)])
+    for one, means in zip(noisy, found, strict=True):
+        expected = device_errors.centres(5)(one, clean, 0.8)
+        torch.testing.assert_close(means, torch.stack([expected[:, 0, 1], expected[:, 4, 4]], 1))
 
 
 def test_errors_are_seen(images):

@@ -243,6 +243,7 @@ def _part_means(
             SHIFTED=shifts is not None,
             num_warps=warps,
             num_stages=2,
+            enable_fp_fusion=True,
         )
         logits = (largest - base * queries.scale.double())[..., :batch] * math.log(2)
         _merge(running, logits, total[..., :batch], values[:, :, :batch])

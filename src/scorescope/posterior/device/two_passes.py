@@ -121,7 +121,7 @@ class Questions:
         groups, blocks = rows // self.rows, self.kept_width // self.kept_tile
         logits = torch.empty(rows, tiles * self.images, device=device)
         tops = torch.empty(rows, tiles, dtype=torch.float64, device=device)
-        sizes = {"ROWS": self.rows, "num_warps": _WARPS, "WHOLE": self.whole}
+        sizes = {"ROWS": self.rows, "num_warps": _WARPS, "enable_fp_fusion": True, "WHOLE": self.whole}
         known = self.scale if norms is None else norms
         kernels.score[groups, tiles](
             images,
