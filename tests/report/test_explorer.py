@@ -86,11 +86,12 @@ def test_it_is_written_over_an_explorer_and_over_nothing_else(found, tmp_path):
 
 
 def test_a_report_links_to_the_explorer_beside_it(found, tmp_path):
-    results = Results(study="main/explain", title="One model", exploration=found)
+    results = Results(study="main/explain", title="One model", opened=["Explorer"], exploration=found)
     results.save(tmp_path)
     write_report(results, tmp_path)
     links = [link["href"] for link in Page((tmp_path / "report.html").read_text(encoding="utf-8")).all("a")]
     assert links[0] == "explorer.html"
+    assert links.count("explorer.html") == 2  # once more in the section of that name
     first = (tmp_path / "explorer.html").read_bytes()
     again = Results.load(tmp_path)
     for name, array in found.arrays().items():
