@@ -20,7 +20,7 @@ from scorescope.data.images import ImageSet
 from scorescope.posterior.device import placement
 from scorescope.posterior.device.placement import Placement, free_host_memory, placed
 from scorescope.posterior.device.streaming import Streaming
-from scorescope.posterior.processes import own_part
+from scorescope.posterior.processes import own_part, process_count
 
 # What intermediate results of a pass may take. Large enough that starting an operation costs little beside running it.
 WORK_BYTES = 2**30
@@ -39,8 +39,8 @@ class DeviceStore:
         device: where to.
         resident_bytes: most bytes to keep there; half of the device's free memory, at the first use, by default. What is
             more is streamed.
-        locked_bytes: most bytes of that to keep in page-locked memory; a quarter of the host's free memory by default, and
-            none where the device is the host.
+        locked_bytes: most bytes of that to keep in page-locked memory; a quarter of the host's free memory by default, over all
+            processes, and none where the device is the host.
         work_bytes: what intermediate results of one pass may take, in bytes.
 
     Attributes:
@@ -87,7 +87,8 @@ class DeviceStore:
                 last - first,
                 self._image_bytes,
                 free_on_device=free_memory(self.device),
-                free_on_host=0 if on_host else free_host_memory(),
+                # Every process may be on the same host, and asks before the others have taken any.
+                free_on_host=0 if on_host else free_host_memory() // process_count(),
                 work_bytes=self.work_bytes,
                 flips=self.images.flips,
                 resident_bytes=self._resident_bytes,
