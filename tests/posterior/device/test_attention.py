@@ -1,5 +1,7 @@
 """Windows and masks as attention, under Triton's interpreter or on a device, against their definitions in float64."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from tests.posterior.device.cases import SIGMAS, between, clean, engine, image_o
 from tests.posterior.device.test_equivariant import definition as equivariant_definition
 
 from scorescope.posterior.device import attention, two_passes
-from scorescope.posterior.device.regions import MaskMatrix
+from scorescope.posterior.device.regions import MaskMatrix, Windows
 from scorescope.posterior.windows import Window
 
 pytest.importorskip("triton")
@@ -138,6 +140,19 @@ def test_matrices_are_multiplied_where_masks_are_dense():
     assert attention.worth_it(few, 1, 3072)
     assert not attention.worth_it(many, 1, 128)
     assert attention.worth_it(many, 16, 3072)
+
+
+def test_lists_of_places_are_made_once_and_go_with_their_masks():
+    windows, device = Windows(Window.inside(3, 5, 6), 5, 6), torch.device("cpu")
+    assert attention.Parts.of_windows(windows, 3, device) is attention.Parts.of_windows(windows, 3, device)
+    masks = MaskMatrix.of(np.eye(4).reshape(4, 1, 2, 2), device)
+    one, other = attention.Parts.of_masks(masks, 1), attention.Parts.of_entries(masks)
+    assert attention.Parts.of_masks(masks, 1) is one
+    assert attention.Parts.of_entries(masks) is other
+    assert attention.Parts.of_masks(masks, 3).places.shape == (4, 3)
+    gone = weakref.ref(masks)
+    del masks
+    assert gone() is None
 
 
 def test_the_trial_that_comes_before_tells_a_right_kernel_from_a_wrong_one(device, monkeypatch):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scorescope.posterior.device.regions import MaskMatrix, Windows
+
+# Lists of so many windows are kept: to make one takes as long as small windows take.
+_KEPT_WINDOWS = 32
 
 
 @dataclass(frozen=True)
@@ -27,35 +32,50 @@ class Parts:
     @classmethod
     def of_windows(cls, windows: Windows, channels: int, device: torch.device) -> Parts:
         """Of all positions of a window; all its values are kept, or those of its centre where it is not spread."""
-        window, height, width = windows.window, windows.height, windows.width
-        rows, columns = windows.grid
-        top = torch.arange(rows, device=device) - window.pad_rows
-        left = torch.arange(columns, device=device) - window.pad_columns
-        y = top[:, None, None, None] + torch.arange(window.height, device=device)[:, None]
-        x = left[:, None, None] + torch.arange(window.width, device=device)
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        pixels = torch.where(inside, y * width + x, -1).reshape(rows * columns, -1)
-        places = _of_channels(pixels, channels, height * width)
-        kept = places
-        if not window.spread:
-            centres = torch.arange(height * width, device=device)[:, None]
-            kept = _of_channels(centres, channels, height * width)
-        return cls(*_packed(places), kept.int() if kept is not places else _packed(places)[0])
+        return _of_windows(windows, channels, device)
 
     @classmethod
     def of_masks(cls, masks: MaskMatrix, channels: int) -> Parts:
         """Of masks of 0 and 1 over whole pixels, all of which are kept."""
-        members = masks.members
-        pixels = _indices(members)
-        places, sizes = _packed(_of_channels(pixels, channels, members.shape[1]))
-        return cls(places, sizes, places)
+        known = _of_matrices.setdefault(masks, {})
+        if channels not in known:
+            pixels = _indices(masks.members)
+            places, sizes = _packed(_of_channels(pixels, channels, masks.members.shape[1]))
+            known[channels] = cls(places, sizes, places)
+        return known[channels]
 
     @classmethod
     def of_entries(cls, masks: MaskMatrix) -> Parts:
         """Of masks of 0 and 1 over pixel-channels, mask m keeping value m."""
-        members = masks.members
-        places, sizes = _packed(_indices(members))
-        return cls(places, sizes, torch.arange(len(members), dtype=torch.int32, device=members.device)[:, None])
+        known, members = _of_matrices.setdefault(masks, {}), masks.members
+        if None not in known:
+            places, sizes = _packed(_indices(members))
+            known[None] = cls(
+                places, sizes, torch.arange(len(members), dtype=torch.int32, device=members.device)[:, None]
+            )
+        return known[None]
+
+
+# Parts of masks live as long as the masks do: by channels, None for masks over pixel-channels.
+_of_matrices: weakref.WeakKeyDictionary[MaskMatrix, dict[int | None, Parts]] = weakref.WeakKeyDictionary()
+
+
+@functools.lru_cache(_KEPT_WINDOWS)
+def _of_windows(windows: Windows, channels: int, device: torch.device) -> Parts:
+    window, height, width = windows.window, windows.height, windows.width
+    rows, columns = windows.grid
+    top = torch.arange(rows, device=device) - window.pad_rows
+    left = torch.arange(columns, device=device) - window.pad_columns
+    y = top[:, None, None, None] + torch.arange(window.height, device=device)[:, None]
+    x = left[:, None, None] + torch.arange(window.width, device=device)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    pixels = torch.where(inside, y * width + x, -1).reshape(rows * columns, -1)
+    places = _of_channels(pixels, channels, height * width)
+    kept = places
+    if not window.spread:
+        centres = torch.arange(height * width, device=device)[:, None]
+        kept = _of_channels(centres, channels, height * width)
+    return Parts(*_packed(places), kept.int() if kept is not places else _packed(places)[0])
 
 
 def is_binary(masks: MaskMatrix) -> bool:
