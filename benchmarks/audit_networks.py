@@ -155,6 +155,7 @@ def text(rows: list[dict[str, Any]]) -> str:
                 for name in ("copies", "leakage", "gap (dB)")
             )
             lines.append("| " + " | ".join([kind, f"{size:,}", said, *numbers]) + " |")
-        back = sum(steps_back([row["verdict"] for row in mine if row["seed"] == seed]) for seed in SEEDS)
-        lines.append(f"\n{kind}: {back} steps back in {len(SEEDS)} seeds\n")
+        seeds = sorted({row["seed"] for row in mine})
+        back = sum(steps_back([row["verdict"] for row in mine if row["seed"] == seed]) for seed in seeds)
+        lines += ["", f"Networks {kind}: {back} steps back in {len(seeds)} seeds.", ""]
     return "\n".join(lines)
