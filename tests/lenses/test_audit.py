@@ -7,10 +7,12 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
+from scorescope.lenses.audit import page
 from scorescope.lenses.audit.findings import Findings, conclude
 from scorescope.lenses.audit.nearness import nearness, searched
 from scorescope.lenses.audit.page import course
@@ -203,3 +205,12 @@ def test_a_training_image_is_named_by_its_place_in_the_store(textures: ImageSet)
     rows = audited(textures.take(np.arange(60, 80)), sets).rows()
     assert rows.training_index.tolist() == list(range(60, 80))
     assert rows.training_name.tolist() == [f"textures[{place}]" for place in range(60, 80)]
+
+
+def test_pairs_are_shown_from_the_smallest_p_on_each_training_image_twice_and_at_its_own_contrast(
+    textures: ImageSet,
+) -> None:
+    p, t, index = np.array([0.1, 0.1, 0.5, 0.1, 0.01, 0.2]), np.arange(6.0), np.array([3, 3, 3, 3, 7, 8])
+    assert page._different(np.lexsort((-t, p)), index).tolist() == [4, 3, 1, 5]
+    near = textures.tensor([0, 1])
+    assert torch.allclose(page._fitted(0.3 * near + 0.2, near), near, atol=1e-5)

@@ -110,12 +110,16 @@ class Findings:
                 f"{unseen} calibration images are too few for a false discovery rate of {self.settings.fdr:g}: no list can name"
                 f" a copy with fewer than {needed}"
             )
-        elif self.smallest_list > 1:
+        elif self.smallest_list > 1 and not self.copies.any():
             found.append(
                 f"with {unseen:,} calibration images the list of copies stays empty unless at least {self.smallest_list} of the"
                 f" {len(self.chosen.p):,} samples are copies"
             )
-        if self.regions is not None and self.smallest_region_list > max(1, self.smallest_list):
+        if (
+            self.regions is not None
+            and self.smallest_region_list > max(1, self.smallest_list)
+            and not len(self.region_copies)
+        ):
             found.append(
                 f"with {self.regions.unseen:,} calibration images the list of copied regions stays empty unless at least"
                 f" {self.smallest_region_list} of the {len(self.regions.p):,} samples have one"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from torch import Tensor
 
 from scorescope.lenses.audit.findings import Findings, findings_by
 from scorescope.lenses.audit.glances import FOUND, MEMBERSHIP, PAIRS, REGIONS, glances
@@ -15,7 +18,7 @@ from scorescope.study import charts, palette, pictures
 from scorescope.study.results import Results
 
 CURVE = "Over training"
-SHOWN = 12
+SHOWN, TWICE = 12, 2
 FRAME = (-0.6, 0.9)
 
 
@@ -96,7 +99,7 @@ def course(found: Sequence[Findings]) -> str:
 def pairs(results: Results, found: Findings, key: str = "pairs") -> None:
     """Samples, their nearest training and control images, and the difference, from the smallest p-value on."""
     one = found.chosen
-    order = np.argsort(one.p - 1e-9 * np.argsort(np.argsort(one.t)), kind="stable")[:SHOWN]
+    order = _different(np.lexsort((-one.t, one.p)), one.index)
     samples = found.samples.tensor(order)
     near = found.sets.training.tensor(one.index[order])
     columns = ["sample", "nearest training image"]
@@ -104,7 +107,7 @@ def pairs(results: Results, found: Findings, key: str = "pairs") -> None:
     if found.sets.control is not None:
         tiles.append(found.sets.control.tensor(one.control_index[order]))
         columns.append("nearest control image")
-    tiles.append((samples - near) / 2)
+    tiles.append((_fitted(samples, near) - near) / 2)
     columns.append("difference, grey is none")
     captions = []
     for place in order:
@@ -116,7 +119,9 @@ def pairs(results: Results, found: Findings, key: str = "pairs") -> None:
     results.add_sheet(
         key,
         "Samples and the images they are nearest to, the most suspicious first",
-        f"Similarity in {one.space}; under the difference the training image's name. All samples are in samples.csv.",
+        f"Similarity in {one.space}. The difference is that from the training image, named below it, once the sample"
+        " has its brightness and contrast. A training image that comes back more often is shown twice; all samples are in"
+        " samples.csv.",
         PAIRS,
         pictures.grid(np.stack([tile.numpy() for tile in tiles], 1), column_labels=columns, captions=captions),
     )
@@ -330,6 +335,25 @@ def methods(found: Findings) -> dict[str, str]:
     if found.evidence.modelling is not None:
         said["Does it model these images"] = f"{found.evidence.modelling.words().capitalize()}."
     return said
+
+
+def _different(order: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The first samples in this order, two of them beside one training image: a memorizer gives one back again and again."""
+    seen: Counter[int] = Counter()
+    found = []
+    for place in order.tolist():
+        seen[int(index[place])] += 1
+        if seen[int(index[place])] <= TWICE:
+            found.append(place)
+    return np.array(found[:SHOWN], dtype=np.int64)
+
+
+def _fitted(samples: Tensor, near: Tensor) -> Tensor:
+    """Samples with the brightness and contrast that bring each closest to its image: (n, C, H, W) both."""
+    mine, theirs = samples.flatten(1), near.flatten(1)
+    centred = mine - mine.mean(1, keepdim=True)
+    slope = (centred * theirs).sum(1, keepdim=True) / centred.square().sum(1, keepdim=True).clamp_min(1e-12)
+    return (theirs.mean(1, keepdim=True) + slope * centred).reshape(samples.shape)
 
 
 def _spaces(found: Findings) -> pd.DataFrame:
