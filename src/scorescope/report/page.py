@@ -129,7 +129,7 @@ def paragraphs(text: str) -> list[str]:
 def tied(text: str) -> str:
     """`text` as it is set: "N = 100" and "3 dB" stay on one line, and a minus is one."""
     text = re.sub(r"(?<![\w.\-])-(?=\d)", "−", text)
-    text = re.sub(r"(?<=\d) (?=dB\b|s\b|×)", NO_BREAK, text)
+    text = re.sub(r"(?<=\d) (?=dB\b|s\b|×|%)", NO_BREAK, text)
     return re.sub(r"(?<=\w) ([=<>≤≥]) (?=[−+\d])", rf"{NO_BREAK}\1{NO_BREAK}", text)
 
 

@@ -380,4 +380,4 @@ def _short(name: str) -> str:
 
 
 def _rate(one: Findings) -> str:
-    return f"{100 * (one.ruling.alarm or 0):g}%"
+    return f"{100 * (one.ruling.alarm or 0):g} %"
