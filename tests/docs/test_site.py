@@ -1,15 +1,49 @@
 """What the site is made of: a gallery of every study, all modules, all commands, and a citation that fits the package."""
 
+import importlib.util
 import re
+import shlex
 
+import pytest
 import yaml
 from tests.docs.code import TOP
 
 import reference
 import scorescope
+from scorescope.app.checks import check_study
 from scorescope.cli.main import COMMANDS
+from scorescope.foundation.catalogue import listed
 
 DOCS = TOP / "docs"
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gallery_shows_every_study_with_its_command(gallery):
+    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^### (\S+)\n.*?^`(scorescope [^`]+)`$", text, re.MULTILINE | re.DOTALL))
+    assert list(shown) == [name for name in gallery.names() if name in shown]
+    assert set(shown) >= {name for name in listed("studies") if name.split("/")[0] in gallery.HEADINGS}
+    for name, command in shown.items():
+        assert command == gallery.command(name, "tiny")
+        words = shlex.split(command)
+        assert words[1] in COMMANDS
+        if words[1] == "reproduce":
+            check_study(words[2], words[4], [])
+
+
+def test_the_gallery_has_all_its_thumbnails_and_they_are_small():
+    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    named = set(re.findall(r'src="(gallery/[^"]+)"', text))
+    assert named == {f"gallery/{path.name}" for path in (DOCS / "gallery").iterdir()}
+    assert len(named) >= 40
+    assert sum((DOCS / name).stat().st_size for name in named) < 3e6
 
 
 def test_the_reference_has_every_public_module():
