@@ -6,7 +6,8 @@ writes each network's losses as soon as it is done; ``keep`` after it gathers th
 Fashion-MNIST, its images of 28×28 brought to 14×14 by means of 2×2 pixels. All networks share initial weights, order, noise
 levels and noise: a half keeps the places of all 2,000 images in that order, and the places of those left out are taken by
 those kept, each once more, so that two networks differ by their images and by nothing else. Every half is trained on from
-three seeds: their losses are averaged, and how well one seed's tell another's says how much of them is the images' doing.
+up to three seeds: losses of those that are complete are averaged (two are committed), and how well one seed's tell another's
+says how much of them is the images' doing.
 """
 
 from __future__ import annotations
