@@ -66,9 +66,16 @@ def run(name: str, preset: str, folder: Path) -> None:
     Raises:
         SystemExit: the command failed.
     """
+    from scorescope.app.checks import check_run_folder
+    from scorescope.foundation import UserError
+
+    try:
+        check_run_folder(folder)
+    except UserError:
+        return
     words = [sys.executable, "-m", *command(name, preset).split(), "--out", str(folder)]
     done = subprocess.run(words, cwd=TOP, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    if done.returncode and "already holds a finished run" not in done.stderr:
+    if done.returncode:
         sys.exit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
 
 
@@ -165,7 +172,7 @@ def write(found: dict[str, str], preset: str) -> None:
             lines.append(f"The theory: [{THEORIES[paper]}](theory/{THEORIES[paper]}.md).\n")
         lines += [text for name, text in found.items() if name.startswith(f"{paper}/")]
     rest = [text for name, text in found.items() if name.split("/")[0] not in HEADINGS]
-    lines += ["## Protocols\n", *rest] if rest else []
+    lines += ["## Beyond the papers\n", "What is measured there: [protocols](protocols.md).\n", *rest] if rest else []
     PAGE.write_text("\n".join(lines), encoding="utf-8")
 
 

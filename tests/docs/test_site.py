@@ -28,8 +28,7 @@ def gallery():
 def test_the_gallery_shows_every_study_with_its_command(gallery):
     text = (DOCS / "gallery.md").read_text(encoding="utf-8")
     shown = dict(re.findall(r"^### (\S+)\n.*?^`(scorescope [^`]+)`$", text, re.MULTILINE | re.DOTALL))
-    assert list(shown) == [name for name in gallery.names() if name in shown]
-    assert set(shown) >= {name for name in listed("studies") if name.split("/")[0] in gallery.HEADINGS}
+    assert list(shown) == gallery.names()
     for name, command in shown.items():
         assert command == gallery.command(name, "tiny")
         words = shlex.split(command)
@@ -42,7 +41,7 @@ def test_the_gallery_has_all_its_thumbnails_and_they_are_small():
     text = (DOCS / "gallery.md").read_text(encoding="utf-8")
     named = set(re.findall(r'src="(gallery/[^"]+)"', text))
     assert named == {f"gallery/{path.name}" for path in (DOCS / "gallery").iterdir()}
-    assert len(named) >= 40
+    assert len(named) >= len(listed("studies"))
     assert sum((DOCS / name).stat().st_size for name in named) < 3e6
 
 
