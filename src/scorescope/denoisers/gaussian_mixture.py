@@ -11,6 +11,7 @@ Gaussian's filter works, so that cost and memory do not grow with the square of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -75,10 +76,7 @@ class GaussianMixtureDenoiser(Denoiser):
         """See `Denoiser.denoise`; computed in float64, where the images are."""
         self._move(float64_device(noisy.device))
         coefficients = self.coefficients(noisy)
-        denoised = torch.empty_like(coefficients)
-        for level in dict.fromkeys(sigma.tolist()):
-            rows = torch.tensor([found == level for found in sigma.tolist()], device=coefficients.device)
-            denoised[rows] = self._filtered(coefficients[rows], level)
+        denoised = level_by_level(self._filtered, coefficients, sigma)
         images = self.mean + denoised @ self.directions.T
         return images.reshape(noisy.shape).to(noisy.dtype)
 
@@ -97,9 +95,23 @@ class GaussianMixtureDenoiser(Denoiser):
         return torch.cat([self.mixture.posterior(leading, sigma).mean, rest * (others / (others + sigma**2))], 1)
 
     def _move(self, place: torch.device) -> None:
+        # What moves a module moves its buffers, not the mixture.
         if self.mean.device != place:
             self.to(place)
+        if self.mixture.means.device != place:
             self.mixture = self.mixture.to(place)
+
+
+def level_by_level(estimate: Callable[[Tensor, float], Tensor], noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Estimates of noisy vectors or images (B, …) with levels (B,), those of one level together."""
+    levels = sigma.tolist()
+    rows = [[row for row, one in enumerate(levels) if one == level] for level in dict.fromkeys(levels)]
+    parts = [estimate(noisy.index_select(0, _entries(some, noisy)), levels[some[0]]) for some in rows]
+    return torch.cat(parts).index_select(0, _entries(np.argsort(np.concatenate(rows)).tolist(), noisy))
+
+
+def _entries(rows: list[int], like: Tensor) -> Tensor:
+    return torch.tensor(rows, device=like.device)
 
 
 def drawn(images: ImageSet, seed: int, most: int = MOST_FITTED) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scorescope.data.images import ImageSet
 from scorescope.denoisers.base import Denoiser, float64_device
-from scorescope.denoisers.gaussian_mixture import GaussianMixtureDenoiser
+from scorescope.denoisers.gaussian_mixture import GaussianMixtureDenoiser, level_by_level
 from scorescope.foundation import UserError
 from scorescope.posterior.gaussian_mixture import GaussianMixture, fitted
 
@@ -96,11 +96,7 @@ class WindowMixtureDenoiser(Denoiser):
             if window.table.device != place:
                 window.mixture, window.table = window.mixture.to(place), window.table.to(place)
         values = noisy.to(place, torch.float64)
-        denoised = torch.empty_like(values)
-        for level in dict.fromkeys(sigma.tolist()):
-            rows = torch.tensor([found == level for found in sigma.tolist()], device=place)
-            denoised[rows] = self._composite(values[rows], level)
-        return denoised.to(noisy.dtype)
+        return level_by_level(self._composite, values, sigma).to(noisy.dtype)
 
     def _composite(self, noisy: Tensor, sigma: float) -> Tensor:
         kinds = self.whole.component_shares(noisy, sigma).log()  # (B, K)
@@ -113,8 +109,8 @@ class WindowMixtureDenoiser(Denoiser):
                 part.flatten(1), sigma, log_prior=prior, temperature=self.temperature
             ).mean.reshape(part.shape)
             taper = _taper(*part.shape[-2:]).to(noisy)
-            total[place] += taper * found
-            weight[place[1:]] += taper
+            total[place].add_(taper * found)
+            weight[place[1:]].add_(taper)
         return total / weight
 
 

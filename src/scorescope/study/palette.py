@@ -32,6 +32,7 @@ DARK_PARTNER = {
     "#3d8b37": "#8fd48a",
     "#44708f": "#93b5d1",
     "#d4709f": "#f0a8c8",
+    "#2e4a8b": "#8ea6e8",
 }
 """Every colour of the house, with the one that stands for it on a dark page."""
 
@@ -41,7 +42,9 @@ _RAMP = {
     for step in range(9)
 }
 
-BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE, PINK = list(DARK_PARTNER)[4:]
+BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE, PINK, NAVY = list(DARK_PARTNER)[
+    4:
+]
 DARK_PARTNER |= _RAMP
 
 BY_NAME = {
@@ -60,6 +63,7 @@ BY_NAME = {
     "equivariant-local-score": RED,
     "border-local-score": VIOLET,
     "pca-locality": LEAF,
+    "pca-locality-batched": NAVY,
     "bm3d": GREY,
     "wavelet": SLATE,
     "stacked": PINK,

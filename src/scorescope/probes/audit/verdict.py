@@ -146,12 +146,16 @@ def _undecided(evidence: Evidence, bound: float, upper: float) -> Ruling:
     what = f"up to {_percent(min(upper, 1.0), up=True)} leakage or copies cannot be ruled out"
     if with_these is not None and with_these > evidence.samples:
         return Ruling(
-            "undecided", bound, None, with_these, f"{what}: about {with_these:,} samples would decide at {bound:.0%}"
+            "undecided",
+            bound,
+            None,
+            with_these,
+            f"{what}: about {with_these:,} samples would decide at {_percent(bound)}",
         )
     if with_these is not None:
         return Ruling("undecided", bound, None, 2 * evidence.samples, f"{what}: twice as many samples may decide")
     because = (
-        f"{what}: with {evidence.calibration:,} calibration images no number of samples decides at {bound:.0%}; about"
+        f"{what}: with {evidence.calibration:,} calibration images no number of samples decides at {_percent(bound)}; about"
         f" {needed:,} of both would"
     )
     return Ruling("undecided", bound, None, None, because)
