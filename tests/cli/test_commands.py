@@ -48,7 +48,7 @@ def test_the_tiny_demo_makes_a_whole_run_folder(capsys, tmp_path):
     assert "already holds a finished run" in refused(capsys, "demo", "--preset", "tiny", "--out", out)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_interrupted_demo_goes_on(tmp_path):
     environment = os.environ | {"SCORESCOPE_CACHE": str(tmp_path / "cache")}
     words = [sys.executable, "-X", "faulthandler", "-m", "scorescope", "demo", "--preset", "tiny"]

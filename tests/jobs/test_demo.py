@@ -101,7 +101,7 @@ def test_mechanisms_are_compared_at_the_largest_size_and_the_page_says_so(run):
     assert [verdict.label for verdict in results.verdicts] == ["N = 4", "N = 60", "N = 200"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_interrupted_demo_ends_like_an_uninterrupted_one(run, cache, tmp_path, monkeypatch):
     _, whole, _ = run
     computed = Workspace.computed

@@ -73,7 +73,7 @@ def opening(path: Path, **said: Any) -> tuple[OpenedNetwork, Any]:
     return opened, again
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_prediction_schedule_and_attention_are_found(files, digits):
     opened, again = opening(files / "model.pt")
     found = check_opening(opened, digits, again)

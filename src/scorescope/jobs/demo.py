@@ -60,7 +60,7 @@ class DemoConfig(pydantic.BaseModel):
     width: int = pydantic.Field(16, ge=1)
     training: TrainingConfig = TrainingConfig()
     measurement: MeasurementConfig = MeasurementConfig(
-        psnr_levels=5, psnr_images=512, deviation_levels=8, deviation_inputs=8
+        psnr_levels=5, psnr_images=512, deviation_levels=6, deviation_inputs=8
     )
     mechanisms: tuple[str, ...] = ()
     compare_all: bool = False
@@ -254,7 +254,7 @@ class Demo(Study[DemoConfig]):
 def _explored(config: DemoConfig) -> LensSettings:
     """How much the explorer of the demo knows: a little, and nothing that takes long."""
     few: dict[str, Any] = {"costly_mechanisms": False, "heatmap_pixels": 1, "spectrum_images": 1, "spectrum_levels": 2}
-    few |= {"explorer_images": 1, "explorer_pixels": 36, "explorer_sides": 5}
+    few |= {"explorer_images": 1, "explorer_pixels": 36, "explorer_sides": 3}
     return LensSettings(**config.measurement.model_dump(), **few)
 
 

@@ -72,7 +72,7 @@ def test_a_start_does_not_depend_on_its_company():
     assert not torch.equal(starts(range(2), (1, 4, 4), 2.0, 1), starts(range(2), (1, 4, 4), 2.0, 2))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_tiny_run_has_everything(tiny):
     (name,) = {str(value) for value in tiny.tables["explained"].frame["network"]}
     assert name == "ddpm-unet-no-attention"
@@ -123,7 +123,7 @@ def test_unknown_rows_and_settings_are_answered():
         SamplesFromSharedNoise.configure("small", ["contenders.threshold=2"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_row_that_is_none(tmp_path):
     config = SamplesFromSharedNoise.configure("tiny", ["contenders.names=gausian"])
     with pytest.raises(UserError, match="gaussian"):

@@ -102,7 +102,7 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", [1, 101])
 def test_two_processes_give_what_one_gives(count, tmp_path):
     root = Path(__file__).resolve().parents[3]
