@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from benchmarks.harness import Row
 from scorescope.data import ImageSet, Provenance, writing_store
+
+if TYPE_CHECKING:
+    from scorescope.networks import NetworkConfig
 
 BATCH, SHAPE, STEPS = 256, (3, 32, 32), 8
 EXPLAINED_IMAGES = 10_000
@@ -114,20 +117,13 @@ def measure_training(
 ) -> Iterator[dict[str, Any]]:
     """Seconds of a step, one case after another; images are random."""
     from benchmarks.training import _bare_step
-    from scorescope.networks import NetworkConfig, architectures, build_network, preconditioning_from
+    from scorescope.networks import build_network
     from scorescope.training import TrainingConfig
     from scorescope.training.accelerated import AcceleratedTrainer, open_accelerator
     from scorescope.training.usual import usual_training
 
     pixels = np.random.default_rng(0).integers(0, 256, (2_000, *SHAPE), dtype=np.uint8)
-    entry = architectures["ddpm++"]
-    network = NetworkConfig(
-        architecture="ddpm++",
-        arguments=entry.arguments_for(SHAPE) | arguments,
-        preconditioning=entry.preconditioning,
-        image_shape=SHAPE,
-        sigma_range=preconditioning_from(entry.preconditioning).sigma_range,
-    )
+    network = _ddpmpp(SHAPE, arguments)
 
     def trainer(**settings: Any) -> AcceleratedTrainer:
         config = TrainingConfig.model_validate(usual_training(network.preconditioning) | {"batch": batch} | settings)
@@ -167,17 +163,23 @@ def measure_training(
 
 def make_network(folder: Path, shape: tuple[int, int, int], arguments: dict[str, Any]) -> None:
     """A checkpoint of a DDPM++ with random weights."""
-    from scorescope.networks import NetworkConfig, architectures, build_network, preconditioning_from, save_network
+    from scorescope.networks import build_network, save_network
+
+    config = _ddpmpp(shape, arguments)
+    save_network(folder, build_network(config, seed=0), config)
+
+
+def _ddpmpp(shape: tuple[int, int, int], arguments: dict[str, Any]) -> NetworkConfig:
+    from scorescope.networks import NetworkConfig, architectures, preconditioning_from
 
     entry = architectures["ddpm++"]
-    config = NetworkConfig(
+    return NetworkConfig(
         architecture="ddpm++",
         arguments=entry.arguments_for(shape) | arguments,
         preconditioning=entry.preconditioning,
         image_shape=shape,
         sigma_range=preconditioning_from(entry.preconditioning).sigma_range,
     )
-    save_network(folder, build_network(config, seed=0), config)
 
 
 def _explain(store: str, folder: str) -> None:

@@ -66,5 +66,9 @@ def test_another_store(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "8 of its 8 images are in clean, 8 of them byte for byte" in capsys.readouterr().out
     assert run("data", "duplicates", str(clean), "--against", str(store), "--out", str(store.parent / "none")) == 2
     assert "would be empty" in capsys.readouterr().err
+    drawn = store.parent / "none.png"
+    assert run("data", "duplicates", str(clean), "--pictures", str(drawn)) == 0
+    assert "no groups to draw" in capsys.readouterr().out
+    assert not drawn.exists()
     assert run("data", "duplicates", str(store), "--similarity", "2") == 2
     assert "between 0 and 1" in capsys.readouterr().err

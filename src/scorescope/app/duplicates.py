@@ -105,6 +105,8 @@ def duplicates(
 ) -> FoundDuplicates:
     """Look for duplicates in a store, and in common with another; write a clean store and a picture of the groups if asked.
 
+    Where there are no groups, no picture is made.
+
     Raises UserError for wrong input, an `out` or a `pictures` that exists, or if nothing would be left.
     """
     for path in (out, pictures):
@@ -122,10 +124,8 @@ def duplicates(
     )
     if out is not None:
         write_clean(found, out)
-    if pictures is not None:
-        sheet = draw_groups(found)
-        if sheet is None:
-            raise UserError(f"there are no duplicates in {images.name}, so {pictures} was not made")
+    sheet = None if pictures is None else draw_groups(found)
+    if pictures is not None and sheet is not None:
         with new_file(pictures, replace=False) as temporary:
             temporary.write_bytes(sheet)
     return found

@@ -41,4 +41,4 @@ def duplicates(
     if out is not None:
         typer.echo(f"{found.images.stored - len(found.left_out):,} images without duplicates: {out}")
     if pictures is not None:
-        typer.echo(f"the groups as pictures: {pictures}")
+        typer.echo(f"the groups as pictures: {pictures}" if pictures.exists() else f"no groups to draw in {pictures}")

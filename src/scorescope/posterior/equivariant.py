@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -185,18 +186,14 @@ class _Sweep:
         nearest = np.ascontiguousarray(self.nearest[:, self.around])
         sums = np.zeros((len(self.total), *nearest.shape), dtype=np.float32)
         for band in self.bands:
-            kernels.accumulate(
-                packed,
-                self.noisy,
-                self.far,
-                np.ascontiguousarray(band.moves[part::parts]),
-                (band.height, 2 * self.reach + 1),
-                (band.centre, self.reach),
-                np.float32(self.scale),
-                nearest.reshape(-1),
-                sums.reshape(-1),
-            )
+            kernels.accumulate(packed, *self._compared(band, part, parts), nearest.reshape(-1), sums.reshape(-1))
         return nearest, sums
+
+    def _compared(self, band: _Band, part: int, parts: int) -> tuple[Any, ...]:
+        """What both kernels are told of the noisy image, one band of displacements and the windows."""
+        moves = np.ascontiguousarray(band.moves[part::parts])
+        window, centre = (band.height, 2 * self.reach + 1), (band.centre, self.reach)
+        return self.noisy, self.far, moves, window, centre, np.float32(self.scale)
 
     def weights_apart(self, packed: Singles, part: int, parts: int) -> Singles:
         """Weights of each training image at every pixel, counted from `nearest`, over one of the parts of the displacements.
@@ -206,17 +203,7 @@ class _Sweep:
         nearest = np.ascontiguousarray(self.nearest[:, self.around])
         weights = np.zeros((len(packed) * kernels.GROUP, *nearest.shape), dtype=np.float32)
         for band in self.bands:
-            kernels.attribute(
-                packed,
-                self.noisy,
-                self.far,
-                np.ascontiguousarray(band.moves[part::parts]),
-                (band.height, 2 * self.reach + 1),
-                (band.centre, self.reach),
-                np.float32(self.scale),
-                nearest.reshape(-1),
-                weights.reshape(-1),
-            )
+            kernels.attribute(packed, *self._compared(band, part, parts), nearest.reshape(-1), weights.reshape(-1))
         folded = np.zeros((len(weights), self.height, self.width), dtype=np.float32)
         for first in range(0, len(self.around), self.width):
             copy = weights[..., first : first + self.width]
