@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -56,16 +57,22 @@ def watch() -> _Watch:
 
 @pytest.fixture
 def executing_nothing(watch: _Watch) -> Callable[[], AbstractContextManager[None]]:
-    """A block in which any import, compilation, execution, process or connection fails the test."""
+    """A block in which any import, compilation, execution, process or connection fails the test.
+
+    What other tests left to the garbage collector, temporary folders for one, is removed before and not within.
+    """
 
     @contextmanager
     def block() -> Iterator[None]:
+        gc.collect()
+        gc.disable()
         watch.seen.clear()
         watch.on = True
         try:
             yield
         finally:
             watch.on = False
+            gc.enable()
         assert not watch.seen
 
     return block
