@@ -59,12 +59,11 @@ def watch() -> _Watch:
 def executing_nothing(watch: _Watch) -> Callable[[], AbstractContextManager[None]]:
     """A block in which any import, compilation, execution, process or connection fails the test.
 
-    What other tests left to the garbage collector, temporary folders for one, is removed before and not within.
+    What other tests left to the garbage collector, temporary folders for one, is removed after it and not within.
     """
 
     @contextmanager
     def block() -> Iterator[None]:
-        gc.collect()
         gc.disable()
         watch.seen.clear()
         watch.on = True
