@@ -27,7 +27,7 @@ from torch.nn.functional import avg_pool2d, conv2d, relu
 
 from benchmarks.data import fifty_thousand
 from scorescope.data import ImageSet, load_images
-from scorescope.data.duplicates import find_common
+from scorescope.data.duplicates import AlikeImages, find_common
 from scorescope.lenses.audit.nearness import Nearness, nearness, searched
 from scorescope.lenses.audit.sets import AuditSets, audit_sets
 from scorescope.lenses.audit.settings import AuditSettings
@@ -142,7 +142,7 @@ def split_of(images: ImageSet, size: int, seed: int) -> tuple[AuditSets, ImageSe
     training, pool = images.subset(order[:size]), images.subset(order[size : size + many])
     rest = images.subset(order[size + many :][: 2 * max(size, 500) + 4000])
     sets = audit_sets(
-        training, rest, near=SETTINGS.near, flips=False, calibration=SETTINGS.calibration or 2000, seed=seed
+        training, rest, alike=AlikeImages(SETTINGS.near), calibration=SETTINGS.calibration or 2000, seed=seed
     )
     near = np.unique(find_common(training, pool, SETTINGS.near).second)
     return sets, pool.subset(np.setdiff1d(np.arange(many), near)), len(near)

@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.memory import anonymous_megabytes, watched
 from scorescope.data import ImageSet, ImageStore, Provenance, cache_folder, load_images, writing_store
+from scorescope.data.duplicates import AlikeImages
 from scorescope.foundation.progress import track
 from scorescope.lenses.audit.nearness import nearness, searched
 from scorescope.lenses.audit.sets import AuditSets, audit_sets
@@ -96,7 +97,7 @@ def a_million_apart(word: str) -> None:
     """Duplicates within a million training images, and between them and 9,000 unseen ones."""
     test = load_images("fashion-mnist").test
     assert test is not None
-    audit_sets(shifted_million(), test, near=AuditSettings().near, flips=False, calibration=5000, seed=0)
+    audit_sets(shifted_million(), test, alike=AlikeImages(AuditSettings().near), calibration=5000, seed=0)
 
 
 def shifted_million() -> ImageStore:

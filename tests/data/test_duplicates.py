@@ -104,3 +104,20 @@ def test_wrong_input_is_told_in_one_line(mixed: ImageSet) -> None:
         duplicates.find_duplicates(mixed, 1.5)
     with pytest.raises(UserError, match="same --size"):
         duplicates.find_common(mixed, ImageSet(np.zeros((2, 1, 8, 8), np.uint8)))
+
+
+def test_a_search_is_made_once_and_known_from_both_sides(mixed: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = ImageSet(np.concatenate([textures(10, seed=1), mixed.pixels[[3, 7]], mixed.pixels[5:6, ..., ::-1]]))
+    alike = duplicates.AlikeImages(0.99, mirrored=True)
+    within, between = alike.within(others), alike.between(mixed, others)
+    expected = duplicates.find_common(others, mixed, 0.99, mirrored=True)
+    monkeypatch.delattr(duplicates, "find_common")
+    monkeypatch.delattr(duplicates, "find_duplicates")
+    assert alike.within(others) is within
+    assert alike.between(mixed, others) is between
+    swapped = alike.between(others, mixed)
+    for name in ("first", "second", "mirrored", "equal"):
+        order, known = (np.lexsort((one.second, one.first)) for one in (expected, swapped))
+        assert np.array_equal(getattr(expected, name)[order], getattr(swapped, name)[known])
+    assert swapped.equal.any()
+    assert len(swapped) >= 3

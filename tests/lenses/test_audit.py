@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scorescope.data.duplicates import AlikeImages
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.lenses.audit import page
@@ -34,7 +35,7 @@ def textures() -> ImageSet:
 
 
 def sets_of(training: ImageSet, unseen: ImageSet | None, flips: bool = False, calibration: int = 400) -> AuditSets:
-    return audit_sets(training, unseen, near=0.995, flips=flips, calibration=calibration, seed=0)
+    return audit_sets(training, unseen, alike=AlikeImages(0.995, mirrored=flips), calibration=calibration, seed=0)
 
 
 def audited(samples: np.ndarray, sets: AuditSets, settings: AuditSettings = SETTINGS, local: bool = False) -> Findings:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from scorescope.data import DataSplit, ImageSet, load_images
+from scorescope.data.duplicates import AlikeImages
 from scorescope.foundation import UserError
 from scorescope.lenses.audit.sets import audit_sets
 from scorescope.lenses.audit.unseen import SeenImagesError, apart, unseen_by_all, unseen_images
@@ -74,7 +75,7 @@ def test_images_of_a_family_with_few_parameters_are_kept_but_for_equal_ones(tmp_
     assert split.test.stored > 250
     known = {image.tobytes() for image in images.train.read(0, 1500)}
     assert not known & {image.tobytes() for image in split.test.read(0, split.test.stored)}
-    sets = audit_sets(images.train, images.test, near=0.995, flips=False, calibration=100, seed=0)
+    sets = audit_sets(images.train, images.test, alike=AlikeImages(), calibration=100, seed=0)
     assert sets.near == 0
     with pytest.raises(UserError, match="are training images"):
         apart(DataSplit(images.train, images.train.subset(range(200))))

@@ -12,6 +12,7 @@ pairs.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def swapped(self) -> Pairs:
+        """The same pairs, the second image of each first."""
+        return dataclasses.replace(self, first=self.second, second=self.first)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,39 @@ def find_common(images: ImageSet, others: ImageSet, similarity: float = SIMILARI
         )
     all_first, all_second = np.arange(images.stored), np.arange(others.stored)
     return _near_pairs(images, all_first, others, all_second, similarity, mirrored)
+
+
+class AlikeImages:
+    """What `find_duplicates` and `find_common` find, each search made once however often it is asked for.
+
+    Args:
+        similarity: from which two count as near.
+        mirrored: whether mirror images count.
+    """
+
+    def __init__(self, similarity: float = SIMILARITY, *, mirrored: bool = False) -> None:
+        self.similarity = similarity
+        self.mirrored = mirrored
+        # The sets are kept with what was found: the number of one that is gone could be given to another.
+        self._within: dict[int, tuple[ImageSet, Duplicates]] = {}
+        self._between: dict[tuple[int, int], tuple[ImageSet, ImageSet, Pairs]] = {}
+
+    def within(self, images: ImageSet) -> Duplicates:
+        """See `find_duplicates`."""
+        key = id(images)
+        if key not in self._within:
+            self._within[key] = images, find_duplicates(images, self.similarity, mirrored=self.mirrored)
+        return self._within[key][1]
+
+    def between(self, images: ImageSet, others: ImageSet) -> Pairs:
+        """See `find_common`."""
+        key = id(images), id(others)
+        if key[::-1] in self._between:
+            return self._between[key[::-1]][2].swapped()
+        if key not in self._between:
+            found = find_common(images, others, self.similarity, mirrored=self.mirrored)
+            self._between[key] = images, others, found
+        return self._between[key][2]
 
 
 def digest(pixels: Pixels) -> bytes:

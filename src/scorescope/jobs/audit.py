@@ -15,6 +15,7 @@ import pydantic
 import torch
 
 from scorescope.data import DataSplit, ImageSet, ImageStore, import_images, load_images, open_source
+from scorescope.data.duplicates import AlikeImages
 from scorescope.data.images import to_uint8
 from scorescope.data.importing import Colour
 from scorescope.data.loading import parse_builtin
@@ -229,8 +230,7 @@ def _sets(
     return audit_sets(
         training,
         unseen,
-        near=settings.near,
-        flips=settings.flips,
+        alike=AlikeImages(settings.near, mirrored=settings.flips),
         calibration=settings.calibration or max(LEAST_CALIBRATION, samples),
         seed=settings.seed,
         control=control,

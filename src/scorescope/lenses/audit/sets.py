@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scorescope.data import ImageSet
-from scorescope.data.duplicates import find_duplicates
+from scorescope.data.duplicates import AlikeImages
 from scorescope.data.store import name_of
 from scorescope.lenses.audit.unseen import REMARKABLE, unseen_images
 
@@ -77,8 +77,7 @@ def audit_sets(
     training: ImageSet,
     unseen: ImageSet | None,
     *,
-    near: float,
-    flips: bool,
+    alike: AlikeImages,
     calibration: int,
     seed: int,
     control: ImageSet | None = None,
@@ -88,8 +87,7 @@ def audit_sets(
     Args:
         training: the training images, without mirror images.
         unseen: images of the same kind that the model has not seen; None if there are none.
-        near: similarity from which images are near-duplicates.
-        flips: whether mirror images count.
+        alike: from which similarity images are near-duplicates, and whether mirror images count; each search is made once.
         calibration: calibration images at most.
         seed: of the split of unseen images into C and H.
         control: control images apart from `unseen`, where they are known; else they are drawn from `unseen`.
@@ -98,16 +96,16 @@ def audit_sets(
         UserError: a third or more of the unseen images are training images, or nothing is left of them.
     """
     notes: list[str] = []
-    apart = [unseen_images(training, one, near, flips=flips) for one in (unseen, control) if one is not None]
+    apart = [unseen_images(training, one, alike) for one in (unseen, control) if one is not None]
     cleaned = [one.images for one in apart]
-    twice = find_duplicates(training, near, mirrored=flips)
+    twice, flips = alike.within(training), alike.mirrored
     left_out = twice.equal_superfluous if any(one.alike for one in apart) else twice.superfluous
     kept = np.setdiff1d(np.arange(training.stored), left_out)
     equal = len(twice.equal_superfluous)
     if len(left_out) > REMARKABLE * training.stored:
         notes.append(
             f"{equal} of the {training.stored} training images are equal to an earlier one and {len(left_out) - equal} near to"
-            f" one (similarity at least {near:g}); each counts once"
+            f" one (similarity at least {alike.similarity:g}); each counts once"
         )
     searched = training.subset(kept)
     seen = searched.with_flips() if flips else searched

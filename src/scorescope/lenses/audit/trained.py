@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scorescope.data.duplicates import digest
+from scorescope.data.duplicates import AlikeImages
 from scorescope.data.images import ImageSet, to_uint8
 from scorescope.denoisers import GaussianDenoiser
 from scorescope.lenses.audit.denoising import LARGEST_COVARIANCE
@@ -47,6 +47,7 @@ class Audited:
         ruling: the verdict.
         agreement: of two networks; None with one.
         notes: about duplicates and unseen images, in sentences.
+        looks: how often the verdict was asked for, each time on more samples.
     """
 
     nearness: Nearness
@@ -54,6 +55,7 @@ class Audited:
     ruling: Ruling
     agreement: Agreement | None
     notes: tuple[str, ...]
+    looks: int = 1
 
     def reason(self) -> str:
         """The numbers behind the verdict in a sentence."""
@@ -90,8 +92,10 @@ def audit_arrays(trained: Trained, samples: Mapping[str, Any], config: Measureme
     notes: list[str] = []
     offset = 0
     sets = None
+    alike = AlikeImages(settings.near, mirrored=settings.flips)
+    plain = {name: images.without_flips() for name, images in trained.training.items()}
     for name in trained.networks:
-        sets = _sets(trained, name, settings)
+        sets = _sets(trained, plain, name, settings, alike)
         notes += [note for note in sets.notes if note not in notes]
         drawn = ImageSet(to_uint8(torch.nan_to_num(torch.from_numpy(samples[name]))), name=f"samples of {name}")
         arrays = searched(drawn, sets, Directions(), settings, "searching")
@@ -118,6 +122,7 @@ def audited(
     trained: Trained,
     samples: Mapping[str, Any],
     config: MeasurementConfig,
+    looks: int = 1,
 ) -> Audited:
     """The verdict from what `audit_arrays` found.
 
@@ -127,6 +132,7 @@ def audited(
         trained: the networks.
         samples: network -> its samples.
         config: how many images and noise levels.
+        looks: how often the verdict is asked for, this time included.
     """
     settings = _settings(config, trained)
     near = nearness(
@@ -151,7 +157,8 @@ def audited(
     if len(trained.networks) == 2:
         first, second = (Directions().of(torch.from_numpy(samples[name])) for name in trained.networks)
         alike = agreement(first, second) if len(first) > 2 else None
-    return Audited(near, evidence, rule(evidence, settings.bound, allow_wider=True), alike, tuple(arrays["notes"]))
+    ruling = rule(evidence, settings.bound, allow_wider=True, looks=looks)
+    return Audited(near, evidence, ruling, alike, tuple(arrays["notes"]), looks)
 
 
 def _settings(config: MeasurementConfig, trained: Trained) -> AuditSettings:
@@ -161,19 +168,20 @@ def _settings(config: MeasurementConfig, trained: Trained) -> AuditSettings:
     )
 
 
-def _sets(trained: Trained, name: str, settings: AuditSettings) -> AuditSets:
-    training = trained.training[name].without_flips()
+def _sets(
+    trained: Trained, plain: Mapping[str, ImageSet], name: str, settings: AuditSettings, alike: AlikeImages
+) -> AuditSets:
+    """What the samples of network `name` are compared with; `plain` are the training images without their mirror images."""
+    training = plain[name]
     control = None
     if trained.held_out is not None and len(trained.networks) == 2:
-        other = next(one for other, one in trained.training.items() if other != name).without_flips()
-        known = {digest(pixels) for _, block in training.chunks(4096) for pixels in block}
-        if not any(digest(pixels) in known for _, block in other.chunks(4096) for pixels in block):
+        other = next(one for other, one in plain.items() if other != name)
+        if not alike.between(training, other).equal.any():
             control = other
     return audit_sets(
         training,
         trained.held_out,
-        near=settings.near,
-        flips=settings.flips,
+        alike=alike,
         calibration=settings.calibration or CALIBRATION,
         seed=settings.seed,
         control=control,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scorescope.data import DataSplit, ImageSet
-from scorescope.data.duplicates import SIMILARITY, Duplicates, Indices, Pairs, find_common, find_duplicates
+from scorescope.data.duplicates import AlikeImages, Duplicates, Indices, Pairs, find_common, find_duplicates
 from scorescope.data.store import name_of
 from scorescope.foundation import UserError
 
@@ -47,50 +47,48 @@ class Unseen:
     notes: tuple[str, ...]
 
 
-def unseen_images(
-    training: ImageSet, given: ImageSet, near: float = SIMILARITY, *, flips: bool | None = None
-) -> Unseen:
+def unseen_images(training: ImageSet, given: ImageSet, alike: AlikeImages | None = None) -> Unseen:
     """The images of `given` that are no training images.
 
     Args:
         training: what a network was trained on.
         given: images that it has not seen, as far as anybody says.
-        near: similarity from which images are near-duplicates.
-        flips: whether mirror images count; by default, whether `training` has them.
+        alike: what counts as alike, and what is known of it; by default the usual similarity, and mirror images where
+            `training` has them.
 
     Raises:
         SeenImagesError: a third or more of them are training images.
         UserError: nothing is left; images of another shape.
     """
-    mirrored = training.flips if flips is None else flips
-    common = find_common(training, given, near, mirrored=mirrored)
-    twice = find_duplicates(given, near, mirrored=mirrored)
+    alike = alike or AlikeImages(mirrored=training.flips)
+    near, mirrored = alike.similarity, alike.mirrored
+    common, twice = alike.between(training, given), alike.within(given)
     shared, equal = np.unique(common.second), np.unique(common.second[common.equal])
-    alike = len(shared) - len(equal) > FEW * given.stored and _by_chance(twice, given, training, len(shared))
-    if len(equal if alike else shared) >= COMMON_AT_MOST * given.stored:
+    by_chance = len(shared) - len(equal) > FEW * given.stored and _by_chance(twice, given, training, len(shared))
+    if len(equal if by_chance else shared) >= COMMON_AT_MOST * given.stored:
         raise _refused(training, given, common, given.stored, near)
     _check_lossy(training, given, min(near, LOSSY), mirrored)
     notes = []
-    gone = equal if alike else shared
+    gone = equal if by_chance else shared
     if len(gone):
         named = ", ".join(name_of(given, int(place)) for place in gone[:NAMED])
         notes.append(
             f"{len(gone)} of the {given.stored} images of {given.name} are training images, {_alike(gone, equal, near)},"
             f" and were left out: {named}{' and others' if len(gone) > NAMED else ''}"
         )
-    if alike:
+    if by_chance:
         notes.append(
             f"{len(shared) - len(equal)} of the {given.stored} images of {given.name} are near to a training image"
             f" (similarity at least {near:g}), about as many as chance makes, as images of this kind are near to each other;"
             " these were kept"
         )
-    again = np.setdiff1d(twice.equal_superfluous if alike else twice.superfluous, gone)
+    again = np.setdiff1d(twice.equal_superfluous if by_chance else twice.superfluous, gone)
     if len(again) > REMARKABLE * given.stored:
         notes.append(
             f"{len(again)} of the {given.stored} images of {given.name} are equal or near to an earlier one; each counts once"
         )
     kept = np.setdiff1d(np.arange(given.stored), np.union1d(gone, again))
-    return Unseen(given if len(kept) == given.stored else given.subset(kept), bool(alike), tuple(notes))
+    return Unseen(given if len(kept) == given.stored else given.subset(kept), bool(by_chance), tuple(notes))
 
 
 def unseen_by_all(training: Iterable[ImageSet], given: ImageSet) -> Unseen:
