@@ -12,7 +12,7 @@ from scorescope.jobs.demo import Demo
 from scorescope.lenses.deviations import denoised_examples, deviations, measure
 from scorescope.lenses.drawing import full_contrast
 from scorescope.lenses.growing import transition_claims
-from scorescope.lenses.memorization import psnr_curves, sample_and_search
+from scorescope.lenses.memorization import measure_memorization, psnr_curves, sample_and_search
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.lenses.subject import Subject, chosen
 from scorescope.study.results import Results
@@ -135,3 +135,33 @@ def test_claims_follow_from_the_measurements(subject, tmp_path):
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="sizes must increase"):
         Demo.configure("tiny", ["sizes=100,10"])
+
+
+class Filter(nn.Module):
+    """A network that is told sigma and knows the mean and covariance of images, and no more of them."""
+
+    def __init__(self, images: ImageSet) -> None:
+        super().__init__()
+        self.denoiser = GaussianDenoiser(images)
+
+    def forward(self, noisy: Tensor, time: Tensor, class_labels: Tensor | None) -> Tensor:
+        sigma = 2 * time.exp()
+        return (self.denoiser(noisy, sigma) - noisy) / sigma.view(-1, 1, 1, 1)
+
+
+@pytest.mark.slow
+def test_where_the_first_samples_do_not_decide_more_are_drawn_once(digits, tmp_path):
+    """Two networks that know images of neither training set: nothing leaks, and a dozen samples do not show it."""
+    sets = {"A": digits.subset(range(300)), "B": digits.subset(range(300, 600))}
+    others = Filter(digits.subset(range(600, 1000)))
+    networks = {name: NetworkDenoiser(others, "ve", (1, 8, 8), (0.02, 50.0), name=name) for name in sets}
+    subject = Subject(networks=networks, training=sets, held_out=digits.subset(range(1000, 1700)))
+    config = CONFIG.model_copy(update={"psnr_images": 300})
+    with open_run(tmp_path / "run", "main/explain", {}) as workspace:
+        first = measure_memorization("few", subject, config, workspace)
+        second = measure_memorization("more", subject, config.model_copy(update={"more_samples": 200}), workspace)
+    assert (first.ruling.state, first.evidence.samples) == ("undecided", 24)
+    assert (second.ruling.state, second.evidence.samples) == ("generalizes", 2 * 212)
+    assert second.ruling.alarm == pytest.approx(0.05)  # of two looks
+    assert np.array_equal(second.found["samples/A"][:12], first.found["samples/A"])
+    assert len({sample.tobytes() for sample in second.found["samples/A"]}) == 212

@@ -60,7 +60,7 @@ class DemoConfig(pydantic.BaseModel):
     width: int = pydantic.Field(16, ge=1)
     training: TrainingConfig = TrainingConfig()
     measurement: MeasurementConfig = MeasurementConfig(
-        psnr_levels=5, psnr_images=512, deviation_levels=6, deviation_inputs=8
+        psnr_levels=5, psnr_images=512, more_samples=128, deviation_levels=6, deviation_inputs=8
     )
     mechanisms: tuple[str, ...] = ()
     compare_all: bool = False
@@ -215,6 +215,7 @@ class Demo(Study[DemoConfig]):
         if config.sizes[0] not in found.examples:
             pending[deviations.EXAMPLES] = "Drawn at the end."
         cells = (len(memorization.CELLS) + 1) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]}) + 1
+        cells += sum(2 * (one.audited.looks - 1) for one in found.evidence.values())
         workspace.show(self._results(config, found), pending, cells)
 
     def _results(self, config: DemoConfig, found: _Found) -> Results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ from scorescope.study.workspace import Workspace
 Arrays = dict[str, npt.NDArray[np.generic]]
 SECTION = "Memorization"
 COLUMNS = 8
+SECOND_LOOK = 1_000_003
+"""What is added to the seed of the noise that further samples start from."""
 
 
 def psnr_of_images(trained: Trained, config: MeasurementConfig) -> Arrays:
@@ -158,7 +160,7 @@ class Memorization(Sampled):
 
 
 CELLS = ("psnr", "samples", "audit")
-"""What `measure_memorization` measures, each a cell of the run."""
+"""What `measure_memorization` measures, each a cell of the run; a second look makes two more."""
 
 
 def measure_memorization(label: str, subject: Trained, config: MeasurementConfig, workspace: Workspace) -> Memorization:
@@ -169,6 +171,11 @@ def measure_memorization(label: str, subject: Trained, config: MeasurementConfig
     drawn = {name: found[f"samples/{name}"] for name in subject.networks}
     arrays = workspace.computed(audit_cell, lambda: audit_arrays(subject, drawn, config))
     verdict = audited(arrays, psnr, subject, drawn, config)
+    if verdict.ruling.samples_needed is not None and config.more_samples:
+        found = found | workspace.computed(_cell(label, "more samples"), lambda: _with_more(found, subject, config))
+        drawn = {name: found[f"samples/{name}"] for name in subject.networks}
+        arrays = workspace.computed(_cell(label, "second audit"), lambda: audit_arrays(subject, drawn, config))
+        verdict = audited(arrays, psnr, subject, drawn, config, looks=2)
     return Memorization(label, tuple(subject.networks), found, averaged(psnr, subject), verdict)
 
 
@@ -176,6 +183,13 @@ def stored_samples(label: str, subject: Trained, config: MeasurementConfig, work
     """What `sample_and_search` finds on one subject, as a cell of the run."""
     found: dict[str, Any] = workspace.computed(_cell(label, CELLS[1]), lambda: sample_and_search(subject, config))
     return found
+
+
+def _with_more(found: Mapping[str, Any], subject: Trained, config: MeasurementConfig) -> dict[str, Any]:
+    """What there is of each sample, with `more_samples` more from other noise."""
+    other = {"samples": config.more_samples, "seed": config.seed + SECOND_LOOK}
+    more = sample_and_search(subject, config.model_copy(update=other))
+    return {key: np.concatenate([found[key], more[key]]) for key in found if key != "reference"}
 
 
 def _cell(label: str, name: str) -> str:

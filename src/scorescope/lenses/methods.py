@@ -28,10 +28,16 @@ def measurement_methods(config: MeasurementConfig) -> dict[str, str]:
         f" {config.sigma_end:g}; the same noise for every network. Others: Heun's method on {config.flow_steps} EDM levels,"
         " from noise; where the highest level trained on is not ten times the size of the images, from noise on draws of a"
         " Gaussian with their mean and covariance."
-        f" {config.samples} samples a network.",
+        f" {config.samples} samples a network{_more(config)}.",
         "Similarity": "Cosine of images that are centred by their own mean, so that brightness and contrast do not count.",
         "Inputs": f"Forward: {config.deviation_inputs} noisy training images a level. Reverse: the states of as many"
         " trajectories of the first network's own probability flow (Heun), from the highest level down.",
         "Verdict rule": RULE,
         "Seed": f"{config.seed} for all noise and choices of the measurements.",
     }
+
+
+def _more(config: MeasurementConfig) -> str:
+    if not config.more_samples:
+        return ""
+    return f", and {config.more_samples} more where those leave the verdict undecided; its rate of errors counts both looks"

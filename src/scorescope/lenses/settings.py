@@ -17,6 +17,7 @@ class MeasurementConfig(pydantic.BaseModel):
         psnr_levels: noise levels of the PSNR curves.
         psnr_images: training images and held-out images, each, that they are averaged over.
         samples: samples drawn from each network.
+        more_samples: how many more, once, where those leave the verdict undecided and more would decide.
         sampler_h: first step of the blind ascent.
         sampler_h_grows: whether its steps grow (see `blind_ascent`); otherwise all are as large as the first.
         sampler_beta: share of a step of the blind ascent that lowers the noise.
@@ -33,6 +34,7 @@ class MeasurementConfig(pydantic.BaseModel):
     psnr_levels: int = pydantic.Field(9, ge=2)
     psnr_images: int = pydantic.Field(384, ge=1)
     samples: int = pydantic.Field(64, ge=2)
+    more_samples: int = pydantic.Field(0, ge=0)
     sampler_h: float = pydantic.Field(0.01, gt=0, le=1)
     sampler_h_grows: bool = True
     sampler_beta: float = pydantic.Field(0.1, gt=0, le=1)

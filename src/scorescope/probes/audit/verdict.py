@@ -10,7 +10,8 @@
 
 Intervals hold 95 %, so a lower end is too high in 2.5 % of cases. Where any one of several lower ends decides, all are moved
 down so far that together they are too high in at most 5 %. What could not be measured is left out, and said. Where only
-few samples can be had, the verdict may be given at the bound that they allow, and says the bound.
+few samples can be had, the verdict may be given at the bound that they allow, and says the bound. Where an undecided
+verdict is given again on more samples, either look can err: the rates of both are added.
 """
 
 from __future__ import annotations
@@ -92,13 +93,14 @@ class Ruling:
     because: str
 
 
-def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False) -> Ruling:
+def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False, looks: int = 1) -> Ruling:
     """Apply the rule.
 
     Args:
         evidence: what was measured.
         bound: share of copies, and leakage, up to which a model generalizes.
         allow_wider: whether a wider bound is taken where the samples allow no narrower one; it is said then.
+        looks: how often the rule is applied, this time included; all but this one said "undecided".
     """
     if evidence.few_images or evidence.copied is None:
         return Ruling("undecided", bound, None, None, evidence.few_images or "no sample was looked at")
@@ -108,13 +110,15 @@ def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False)
     copied, leakage, gap = evidence.copied, evidence.leakage, evidence.gap
     if copied.low >= MANY and (leakage is None or leakage.low >= MANY):
         also = "" if leakage is None else f" and {_percent(leakage.low)} leakage"
-        alarm = TAIL
+        alarm = TAIL * looks
         return Ruling(
             "memorizes", bound, alarm, None, f"at least {_percent(copied.low)} of the samples are copies{also}"
         )
     above = _above(evidence)
     if above:
-        return Ruling("in transition", bound, TOGETHER + evidence.fdr * _lists(evidence), None, "; ".join(above))
+        return Ruling(
+            "in transition", bound, looks * (TOGETHER + evidence.fdr * _lists(evidence)), None, "; ".join(above)
+        )
     if evidence.flat:
         because = (
             "every training image is of one colour: a sample that is not cannot be near to one, whatever was learned"
@@ -130,7 +134,9 @@ def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False)
                 f"at most {_percent(copied.high, up=True)} of the samples are copies; leakage could not be measured"
             )
             return Ruling("undecided", bound, None, None, because)
-        return Ruling("generalizes", reached, TAIL, None, f"no more than {_percent(upper, up=True)} leakage or copies")
+        return Ruling(
+            "generalizes", reached, TAIL * looks, None, f"no more than {_percent(upper, up=True)} leakage or copies"
+        )
     return _undecided(evidence, bound, upper)
 
 
