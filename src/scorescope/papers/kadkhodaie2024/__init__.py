@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scorescope.papers.kadkhodaie2024.fig20 import Fig20
     from scorescope.papers.kadkhodaie2024.fig21 import Fig21
     from scorescope.papers.kadkhodaie2024.theory import Theory
+    from scorescope.papers.kadkhodaie2024.trends import Trends
 else:
     __getattr__, __dir__ = offered(__name__)
 
@@ -35,4 +36,5 @@ __all__ = [
     "Fig20",
     "Fig21",
     "Theory",
+    "Trends",
 ]

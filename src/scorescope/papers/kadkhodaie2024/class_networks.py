@@ -76,7 +76,7 @@ def trained_on(
     Raises:
         UserError: an architecture that is not known or does not fit the images; otherwise as `train_networks`.
     """
-    jobs = [_job(images, settings, workspace) for images in sets.values()]
+    jobs = [training_job(images, settings, workspace) for images in sets.values()]
     # Two classes may be the same images.
     open_jobs = list({job.folder: job for job in jobs}.values())
     train_divided(
@@ -91,7 +91,8 @@ def trained_on(
     return networks
 
 
-def _job(images: ImageSet, settings: NetworkSettings, workspace: Workspace) -> TrainingJob:
+def training_job(images: ImageSet, settings: NetworkSettings, workspace: Workspace) -> TrainingJob:
+    """How one network is trained, and where the cache keeps it. Raises UserError if it does not fit the images."""
     entry = architectures[settings.architecture]
     arguments = entry.arguments_for(images.image_shape) | settings.arguments
     try:

@@ -1,4 +1,7 @@
-"""Figure 3 of kadkhodaie2024: the basis in which a denoiser shrinks, and whether it is harmonic and follows the contours."""
+"""Figure 3 of kadkhodaie2024: the basis in which a denoiser shrinks, and whether it is harmonic and follows the contours.
+
+The Jacobian of preset small is far from symmetric; whether that is for want of size and training is measured in `trends`.
+"""
 
 from __future__ import annotations
 
@@ -184,5 +187,6 @@ def _methods(config: Fig3Config, images: DataSplit, training: ImageSet, said: st
         f" {config.images} {measured_on}.",
         "Denoiser": said,
         **spectrum_methods(how),
+        "Asymmetry": "Whether it falls with a network's size and training is measured in kadkhodaie2024/trends.",
         "Seed": f"{config.seed} for choices, noise, starts, signs and rotations.",
     }
