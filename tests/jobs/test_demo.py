@@ -65,8 +65,8 @@ def test_the_page_fills_in_from_the_verdicts_to_the_mechanisms(run):
 
 def test_as_many_parts_are_measured_as_were_expected(run):
     _, results, told = run
-    assert len(results.timings) == 4 * 3 + 2 + 1
-    assert told[-1][1] == 4 * 3 + 2 + 1 - 1
+    assert len(results.timings) == 5 * 3 + 2 + 1
+    assert told[-1][1] == 5 * 3 + 2 + 1 - 1
 
 
 def test_the_explorer_shows_the_largest_size(run):

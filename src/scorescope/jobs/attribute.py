@@ -28,6 +28,7 @@ from scorescope.lenses.attribution.tracing import Traced, trace
 from scorescope.posterior.processes import check_same_images
 from scorescope.probes.opening_check import open_checked
 from scorescope.study.base import Study, study
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.provenance import of_class, own_training_images
 from scorescope.study.results import Results
 from scorescope.study.storage import write_strict_json
@@ -106,7 +107,8 @@ class Attribute(Study[AttributeConfig]):
         if training.stored < 2:
             raise UserError(f"{images.name} holds one image, and everything would be its: an attribution takes several")
         check_same_images(training)
-        results = Results(study=self.name, title=self.title, question=self.question)
+        landmarks = {"": landmarks_of(training, workspace)}
+        results = Results(study=self.name, title=self.title, question=self.question, landmarks=landmarks)
         found = _measured(network, training, sample, notes, config.measurement, workspace)
         page.add_attribution(results, found)
         results.methods |= {

@@ -31,6 +31,7 @@ from scorescope.posterior.processes import check_same_images
 from scorescope.probes.attribution import Deviation
 from scorescope.study.base import Study, study
 from scorescope.study.exploration import Exploration
+from scorescope.study.landmarks import Landmarks, landmarks_of
 from scorescope.study.pairs import NETWORKS, Sizes, check_sizes, choose_pair, shipped_record, train_pair
 from scorescope.study.results import Results, Verdict
 from scorescope.study.workspace import Workspace
@@ -90,6 +91,7 @@ class _Found:
         notes: what was left out of them, in sentences.
         shipped: the records of the networks that came with the package.
         evidence: what the verdicts rest on.
+        landmarks: the two noise levels of the first network's training images.
         deviations: see `deviations.deviations`.
         examples: see `deviations.denoised_examples`.
         explored: what the explorer shows of the largest N.
@@ -99,6 +101,7 @@ class _Found:
     notes: tuple[str, ...]
     shipped: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     evidence: dict[int, Memorization] = field(default_factory=dict)
+    landmarks: dict[int, Landmarks] = field(default_factory=dict)
     deviations: dict[int, dict[str, Deviation]] = field(default_factory=dict)
     examples: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     explored: Exploration | None = None
@@ -179,6 +182,9 @@ class Demo(Study[DemoConfig]):
             self._show(config, found, workspace)
             subjects[size] = self._subject(config, images, size, workspace)
             found.shipped |= shipped_record(workspace, size)
+            found.landmarks[size] = landmarks_of(
+                subjects[size].first_training, workspace, f"N={size}/landmarks", _label(size)
+            )
             found.evidence[size] = measure_memorization(_label(size), subjects[size], config.measurement, workspace)
         largest, smallest = config.sizes[-1], config.sizes[0]
         for size in (largest, *config.sizes[:-1]):
@@ -214,13 +220,16 @@ class Demo(Study[DemoConfig]):
             )
         if config.sizes[0] not in found.examples:
             pending[deviations.EXAMPLES] = "Drawn at the end."
-        cells = (len(memorization.CELLS) + 1) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]}) + 1
+        cells = (len(memorization.CELLS) + 2) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]}) + 1
         cells += sum(2 * (one.audited.looks - 1) for one in found.evidence.values())
         workspace.show(self._results(config, found), pending, cells)
 
     def _results(self, config: DemoConfig, found: _Found) -> Results:
         """The page of what was found so far."""
         results = Results(study=self.name, title=self.title)
+        results.landmarks = {_label(size): levels for size, levels in found.landmarks.items()}
+        if config.sizes[-1] in found.landmarks:
+            results.landmarks[""] = found.landmarks[config.sizes[-1]]
         evidence, compared = list(found.evidence.values()), found.compared()
         results.headline = _headline(config, found)
         results.add_notes(found.notes)

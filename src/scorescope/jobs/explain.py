@@ -134,6 +134,7 @@ class Explain(Study[ExplainConfig]):
         from scorescope.lenses.audit.unseen import sentences
         from scorescope.lenses.methods import measurement_methods
         from scorescope.posterior.processes import check_same_images
+        from scorescope.study.landmarks import landmarks_of
         from scorescope.study.results import Results
 
         images = opened.images
@@ -152,7 +153,7 @@ class Explain(Study[ExplainConfig]):
             held_out=unseen,
             names=config.mechanisms,
         )
-        results = Results(study=self.name, title=self.title)
+        results = Results(study=self.name, title=self.title, landmarks={"": landmarks_of(own, workspace)})
         results.add_notes(notes)
         chosen = [lenses[name] for name in lenses if name in (config.lenses or lenses)]
         found: dict[str, Any] = {}

@@ -12,7 +12,9 @@ from scorescope.data import ImageSet
 from scorescope.denoisers import NetworkDenoiser, OptimalDenoiser
 from scorescope.lenses.subject import Subject
 from scorescope.noise import check_sigmas, edm_sigmas
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.results import Results
+from scorescope.study.workspace import Workspace
 
 ENOUGH_INPUTS, ROUNDING = 16, 1e-9
 
@@ -113,6 +115,13 @@ class Comparison:
         if self.config.inputs >= ENOUGH_INPUTS:
             return ""
         return f"{self.config.inputs} inputs a noise level; at least {ENOUGH_INPUTS} are asked for"
+
+    def page(self, study: str, title: str, workspace: Workspace) -> Results:
+        """Empty results whose axes of noise levels show collapse and speciation of the first network's training images."""
+        first = self.networks[0]
+        several = len({one.training_key for one in self.networks}) > 1
+        found = landmarks_of(first.training, workspace, of=first.name if several else "")
+        return Results(study=study, title=title, landmarks={"": found})
 
     def describe(self, results: Results, section: str) -> None:
         """Write into a page's methods what was compared, and warnings into the opening of one of its sections."""

@@ -25,7 +25,7 @@ from scorescope.posterior.moments import principal_components
 
 Floats = npt.NDArray[np.float64]
 # Collapse is looked for between these, to a hundredth of the level.
-_LOWEST, _HIGHEST, _PRECISION = 1e-3, 1e3, 0.01
+LOWEST, HIGHEST, PRECISION = 1e-3, 1e3, 0.01
 
 
 def middle(images: ImageSet, side: int) -> ImageSet:
@@ -77,8 +77,8 @@ def collapse_level(images: ImageSet, *, count: int = 64, seed: int = 0) -> float
         return math.nan
     denoiser = OptimalDenoiser(images)
     entries = np.random.default_rng(seed).permutation(len(images))[:count]
-    low, high = _LOWEST, _HIGHEST
-    while math.log(high / low) > _PRECISION:
+    low, high = LOWEST, HIGHEST
+    while math.log(high / low) > PRECISION:
         between = math.sqrt(low * high)
         above = posterior_entropy(denoiser, entries, between, seed).mean() > math.log(2)
         low, high = (low, between) if above else (between, high)

@@ -27,7 +27,7 @@ from scorescope.study.free_corner import free_corner
 from scorescope.study.palette import GREY, INK, PAPER, RULE, SOFT, colours_of
 
 WIDTH = 4.8  # inches
-SIGMA = "noise level σ"
+SIGMA, INPUT_PSNR = "noise level σ", "input PSNR (dB)"
 MARKERS = "osD^vPXph"  # lines differ in more than colour
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -163,7 +163,7 @@ def psnr_in_out(panels: Panel | Sequence[Panel], *, columns: int = 1) -> Figure:
     """Output against input PSNR, dB, with the line on which nothing is gained; panels share their range."""
     panels = [panels] if isinstance(panels, Panel) else list(panels)
     marked = [Panel(p.series, p.y_label, p.title, levels=p.levels, y_range=p.y_range, identity=True) for p in panels]
-    return lines(marked, "input PSNR (dB)", x_log=False, columns=columns, share_y=True)
+    return lines(marked, INPUT_PSNR, x_log=False, columns=columns, share_y=True)
 
 
 @matplotlib.rc_context(STYLE)

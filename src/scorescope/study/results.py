@@ -26,6 +26,7 @@ from scorescope.study import charts
 from scorescope.study.claims import Claim
 from scorescope.study.exploration import EXPLORATION_FILE, Exploration
 from scorescope.study.glances import Glance
+from scorescope.study.landmarks import HEADING, Landmarks, describe, mark
 from scorescope.study.pictures import Layout, Sheet, optimised_png
 from scorescope.study.storage import (
     frame_dtypes,
@@ -166,6 +167,7 @@ class Results:
         environment: versions and hardware.
         timings: part of the study -> seconds.
         exploration: what the explorer beside the page shows; None if there is none.
+        landmarks: title of a panel -> the two levels of its training set, which axes of σ show; under "" those of all others.
     """
 
     study: str
@@ -188,6 +190,7 @@ class Results:
     environment: dict[str, str] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     exploration: Exploration | None = None
+    landmarks: dict[str, Landmarks] = field(default_factory=dict)
 
     @property
     def sections(self) -> dict[str, list[Exhibit]]:
@@ -241,6 +244,10 @@ class Results:
         Raises:
             ValueError: a key that is taken or has other letters.
         """
+        if marked := mark(figure, self.landmarks):
+            caption = f"{caption} {marked}".strip()
+            alt = f"{alt} {marked}" if alt else ""
+            self.methods[HEADING] = describe(list(dict.fromkeys(self.landmarks.values())))
         self._add(key, title, caption, section, alt, ".svg", charts.svg(figure), folded=folded)
 
     def add_sheet(
@@ -332,6 +339,7 @@ class Results:
             "config": self.config,
             "environment": self.environment,
             "timings": self.timings,
+            "landmarks": {title: asdict(levels) for title, levels in self.landmarks.items()},
         }
 
     def save(self, folder: Path | str) -> None:
@@ -401,6 +409,7 @@ class Results:
             tables=tables,
             arrays=read_arrays(folder / "arrays.npz") if record["arrays"] else {},
             exploration=Exploration.load(folder) if (folder / EXPLORATION_FILE).exists() else None,
+            landmarks={title: Landmarks(**levels) for title, levels in record.get("landmarks", {}).items()},
         )
 
 

@@ -30,6 +30,7 @@ from scorescope.probes.errors import denoising_psnr
 from scorescope.study import charts, palette
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
@@ -69,16 +70,20 @@ class Fig1(Study[Fig1Config]):
         for name in config.compared:
             denoisers[name]  # an unknown name is refused before anything is trained
         material = open_material(config, workspace)
-        found = []
+        found, landmarks = [], {}
         for size in config.sizes:
             trained = trained_pair(material, size, config, workspace)
             measured = _measure(trained, config, workspace, f"N={size}")
             found.append(measured)
+            landmarks[""] = landmarks_of(trained.first_training, workspace, f"N={size}/landmarks", f"N = {size:,}")
         gaps = psnr_gaps(config.sizes, found, config.gap_threshold)
-        return self._results(config, material, gaps, found)
+        results = Results(
+            study=self.name, title=self.title, question=self.question, paper=self.paper, landmarks=landmarks
+        )
+        self._fill(results, config, material, gaps, found)
+        return results
 
-    def _results(self, config: Fig1Config, material: Material, gaps: Gaps, found: list[Arrays]) -> Results:
-        results = Results(study=self.name, title=self.title, question=self.question, paper=self.paper)
+    def _fill(self, results: Results, config: Fig1Config, material: Material, gaps: Gaps, found: list[Arrays]) -> None:
         _, height, width = material.images.image_shape
         results.headline = (
             f"On {material.whole.name} at {height}×{width} pixels {gaps.transition.words()}: the gap between seen and unseen"
@@ -90,7 +95,6 @@ class Fig1(Study[Fig1Config]):
         _tables(results, gaps, found)
         results.claims += _claims(gaps, config.untested)
         results.methods |= material.methods | training_methods(config) | _methods(config)
-        return results
 
 
 def _methods(config: Fig1Config) -> dict[str, str]:
@@ -187,7 +191,7 @@ def _gap(results: Results, gaps: Gaps, found: list[Arrays], config: Fig1Config) 
         GAP,
         charts.lines(
             charts.Panel(levels, "train − held-out (dB)", levels={0.0: "seen and unseen alike"}),
-            "input PSNR (dB)",
+            charts.INPUT_PSNR,
             x_log=False,
         ),
     )

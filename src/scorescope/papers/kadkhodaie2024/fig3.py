@@ -29,6 +29,7 @@ from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, tra
 from scorescope.probes.spectra import Spectrum
 from scorescope.probes.spectrum_settings import SpectrumSettings
 from scorescope.study.base import Study, study
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
@@ -123,6 +124,7 @@ class Fig3(Study[Fig3Config]):
         clean = chosen(images.test or training, config.images, config.seed + 1).to(workspace.device)
         found = stored_spectra("spectra", denoiser, clean, config.sigmas, config.spectrum, config.seed, workspace)
         results = Results(study=self.name, title=self.title, question=self.question, paper=self.paper)
+        results.landmarks[""] = landmarks_of(training, workspace)
         fill(results, found, config.sigmas.index(config.shown_sigma), untested(config, images))
         results.methods |= _methods(config, images, training, said)
         return results

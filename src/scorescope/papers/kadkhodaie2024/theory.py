@@ -36,6 +36,7 @@ from scorescope.probes.sure import divergence, kl_bound, kl_integrand, sure
 from scorescope.study import charts, palette
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.pairs import NETWORKS
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
@@ -84,14 +85,19 @@ class Theory(Study[TheoryConfig]):
     def run(self, config: TheoryConfig, workspace: Workspace) -> Results:
         """See `Study.run`. Raises UserError for sizes that the data do not allow."""
         material = open_material(config, workspace)
-        found = []
+        found, landmarks = [], {}
         for size in config.sizes:
             trained = trained_pair(material, size, config, workspace)
             found.append(workspace.computed(f"N={size}/theory", functools.partial(measure_theory, trained, config)))
-        return self._results(config, material, found)
+            of = f"N = {size:,}"
+            landmarks[""] = landmarks_of(trained.first_training, workspace, f"N={size}/landmarks", of)
+        results = Results(
+            study=self.name, title=self.title, question=self.question, paper=self.paper, landmarks=landmarks
+        )
+        self._fill(results, config, material, found)
+        return results
 
-    def _results(self, config: TheoryConfig, material: Material, found: list[Arrays]) -> Results:
-        results = Results(study=self.name, title=self.title, question=self.question, paper=self.paper)
+    def _fill(self, results: Results, config: TheoryConfig, material: Material, found: list[Arrays]) -> None:
         dimension = int(np.prod(material.images.image_shape))
         _errors(results, config, found)
         _dimensions(results, config, found, dimension)
@@ -116,7 +122,6 @@ class Theory(Study[TheoryConfig]):
             "Intervals": "95 %, percentile bootstrap over images.",
             "Seed": f"{config.measurement.seed} for all noise and choices.",
         }
-        return results
 
 
 def measure_theory(trained: Trained, config: TheoryConfig) -> Arrays:

@@ -37,6 +37,7 @@ from scorescope.probes.posterior_entropy import (
 from scorescope.study import charts, palette
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 
@@ -111,6 +112,8 @@ class EntropyPhases(Study[EntropyPhasesConfig]):
         predicted = np.stack([self._information(sets[sizes[-1]], side, sigmas, workspace) for side in sides])
         landmarks = workspace.computed("levels", lambda: _landmarks(sets, config))
         results = Results(study=self.name, title=self.title)
+        largest = f"N = {sizes[-1]:,}"
+        results.landmarks[""] = landmarks_of(sets[sizes[-1]], workspace, of=largest)
         results.arrays |= {"entropy": entropy, "sigma": sigmas, "gaussian information": predicted}
         _show(results, entropy, predicted, sizes, sides, sigmas)
         _show_landmarks(results, landmarks, sizes)

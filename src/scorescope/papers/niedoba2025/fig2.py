@@ -101,7 +101,7 @@ class Fig2(Study[Fig2Config]):
         """See `Study.run`."""
         comparison = open_comparison(config, workspace)
         found = measure(comparison, workspace)
-        results = Results(study=self.name, title=self.title)
+        results = comparison.page(self.name, self.title, workspace)
         _headline(results, comparison, found)
         _deviation(results, comparison, found)
         _agreement(results, comparison, found)

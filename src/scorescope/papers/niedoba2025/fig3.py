@@ -59,7 +59,7 @@ class Fig3(Study[Fig3Config]):
         """See `Study.run`."""
         comparison = open_comparison(config, workspace)
         found = concentrations(comparison, config.heatmap_images, workspace)
-        results = Results(study=self.name, title=self.title)
+        results = comparison.page(self.name, self.title, workspace)
         results.headline = headline(found)
         show_concentration(results, found, config.heatmap_images, SENSITIVITY)
         add_claims(results, found, too_few(comparison, config.heatmap_images))

@@ -94,7 +94,7 @@ class Fig4(Study[Fig4Config]):
         """See `Study.run`."""
         comparison = open_comparison(config, workspace)
         found = measure(comparison, config, workspace)
-        results = Results(study=self.name, title=self.title)
+        results = comparison.page(self.name, self.title, workspace)
         results.headline = headline(found)
         show(results, found, config.inputs)
         add_claims(results, found, comparison.too_few())

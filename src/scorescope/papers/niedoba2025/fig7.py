@@ -78,7 +78,7 @@ class Fig7(Study[Fig7Config]):
         """See `Study.run`."""
         comparison = open_comparison(config, workspace)
         found, built = compare(comparison, Builder(comparison, config.mechanisms, workspace), workspace)
-        results = Results(study=self.name, title=self.title)
+        results = comparison.page(self.name, self.title, workspace)
         results.headline = headline(found)
         for one in comparison.networks:
             show(results, [each for each in found if each.network == one.name], config.inputs)

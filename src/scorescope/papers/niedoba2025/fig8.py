@@ -125,7 +125,7 @@ class Fig8(Study[Fig8Config]):
         cast = open_cast(config, workspace)
         named = [name for name in cast.training_free if name != OPTIMAL]
         pairs = {name: pair_of(cast, name, workspace) for name in named}
-        results = Results(study=self.name, title=self.title)
+        results = cast.comparison.page(self.name, self.title, workspace)
         results.headline = _headline(cast, pairs)
         for name, pair in pairs.items():
             _sheet(results, cast, name, pair)

@@ -84,7 +84,7 @@ class FigD(Study[FigDConfig]):
         looks = concentrations(comparison, config.heatmap_images, workspace)
         patches = fig4.measure(comparison, config, workspace)
         found, built = compare(comparison, Builder(comparison, mechanisms, workspace), workspace)
-        results = Results(study=self.name, title=self.title)
+        results = comparison.page(self.name, self.title, workspace)
         results.headline = _headline(found)
         _order(results, found)
         show_concentration(results, looks, config.heatmap_images, fig3.SENSITIVITY)

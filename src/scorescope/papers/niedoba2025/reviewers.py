@@ -97,7 +97,7 @@ class Reviewers(Study[ReviewersConfig]):
         space = open_features(config.features, workspace.device)
         cast = _with_classical(open_cast(config, workspace), config.classical)
         label = _label(config, cast)
-        results = Results(study=self.name, title=self.title)
+        results = cast.comparison.page(self.name, self.title, workspace)
         classes, said_of_classes = classes_for_score(cast, space, workspace)
         quality = _sample_and_measure(
             results, cast, QualityMeasure(cast, space, classes, config.real_images, workspace)
