@@ -14,6 +14,7 @@ from scorescope.data.duplicates import AlikeImages
 from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.lenses.audit import page
+from scorescope.lenses.audit.counting import CopyCounter
 from scorescope.lenses.audit.findings import Findings, conclude
 from scorescope.lenses.audit.nearness import nearness, searched
 from scorescope.lenses.audit.page import course
@@ -215,3 +216,16 @@ def test_pairs_are_shown_from_the_smallest_p_on_each_training_image_twice_and_at
     assert page._different(np.lexsort((-t, p)), index).tolist() == [4, 3, 1, 5]
     near = textures.tensor([0, 1])
     assert torch.allclose(page._fitted(0.3 * near + 0.2, near), near, atol=1e-5)
+
+
+def test_copies_of_one_set_are_counted_and_named(textures):
+    training, unseen, fresh = (textures.subset(range(*ends)) for ends in ((0, 150), (150, 1400), (1400, 1500)))
+    copied = torch.arange(0, 60)
+    samples = torch.cat([training.tensor(copied.numpy()) * 0.99, fresh.tensor(np.arange(60))])
+    found = CopyCounter(training, unseen).count(samples)
+    assert found.share.low <= 0.5 <= found.share.high
+    assert found.above[:60].all()
+    assert found.above[60:].mean() < 0.1
+    assert np.array_equal(found.nearest[:60], copied.numpy())
+    every = (samples[:, None] - training.tensor()[None]).square().mean((2, 3, 4)).sqrt()
+    assert found.distance == pytest.approx(every.min(1).values.numpy(), rel=1e-3, abs=1e-4)
