@@ -172,7 +172,15 @@ def write(found: dict[str, str], preset: str) -> None:
             lines.append(f"The theory: [{THEORIES[paper]}](theory/{THEORIES[paper]}.md).\n")
         lines += [text for name, text in found.items() if name.startswith(f"{paper}/")]
     rest = [text for name, text in found.items() if name.split("/")[0] not in HEADINGS]
-    lines += ["## Beyond the papers\n", "What is measured there: [protocols](protocols.md).\n", *rest] if rest else []
+    lines += (
+        [
+            "## Beyond the papers\n",
+            "What is measured there: [protocols](protocols.md), [newer measurements](newer.md).\n",
+            *rest,
+        ]
+        if rest
+        else []
+    )
     PAGE.write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -6,7 +6,10 @@ from scorescope.foundation.lazy import offered
 
 if TYPE_CHECKING:
     from scorescope.papers.newer.entropy_phases import EntropyPhases
+    from scorescope.papers.newer.latent_factors import LatentFactors
+    from scorescope.papers.newer.local_coverage import LocalCoverage
+    from scorescope.papers.newer.swapped_denoisers import SwappedDenoisers
 else:
     __getattr__, __dir__ = offered(__name__)
 
-__all__ = ["EntropyPhases"]
+__all__ = ["EntropyPhases", "LatentFactors", "LocalCoverage", "SwappedDenoisers"]
