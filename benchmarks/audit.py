@@ -1,9 +1,9 @@
 """The audit's error rates on real images: false alarms, coverage and power.
 
-Of a data set T, C, H and a pool of further images are drawn, twenty times (five or ten times at the largest size). Of the pool
-128 images are dealt out as samples, many times for each: none of them is a copy, so every alarm is false. For coverage a known
-share of samples is replaced by training images through JPEG. Images of the pool that are near-duplicates of a training image
-are left out as `audit_sets` leaves them out of H, and counted.
+Of a data set T, C, H and a pool of further images are drawn twenty times, and of Fashion-MNIST forty times for the largest T.
+Of the pool 128 images are dealt out as samples, many times for each: none of them is a copy, so every alarm is false. For
+coverage a known share of samples is replaced by training images through JPEG. Images of the pool that are near-duplicates of a
+training image are left out as `audit_sets` leaves them out of H, and counted.
 
 All draws of a split share its images, so the uncertainty of every rate is that of the mean over splits. Features are computed
 once for all images of a data set, and a split is searched once.
@@ -40,8 +40,8 @@ from scorescope.probes.features import FeatureSpace, FunctionFeatures
 from scorescope.probes.features_opening import open_features
 
 SETS: Mapping[str, tuple[Callable[[], ImageSet], Mapping[int, int]]] = {
-    "fashion-mnist": (lambda: load_images("fashion-mnist").train, {100: 20, 1000: 20, 10000: 10}),
-    "CIFAR-10": (fifty_thousand, {100: 20, 1000: 20, 10000: 5}),
+    "fashion-mnist": (lambda: load_images("fashion-mnist").train, {100: 20, 1000: 20, 10000: 40}),
+    "CIFAR-10": (fifty_thousand, {100: 20, 1000: 20, 10000: 20}),
     "digits": (lambda: load_images("digits").train, {100: 20, 400: 20}),
 }
 """What opens a data set, and in how many splits each number of training images is measured."""

@@ -13,7 +13,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,9 @@ import torch
 from scorescope.data import DataSplit, ImageSet, cache_folder, load_images
 from scorescope.denoisers import NetworkDenoiser
 from scorescope.jobs.demo import Demo, DemoConfig
-from scorescope.lenses.audit.trained import audit_arrays, audited
-from scorescope.lenses.drawing import draw_samples
-from scorescope.lenses.memorization import psnr_of_images
+from scorescope.lenses.memorization import measure_memorization
 from scorescope.lenses.settings import MeasurementConfig
-from scorescope.lenses.subject import Trained, mean_intensity
+from scorescope.lenses.subject import Trained
 from scorescope.networks import NetworkConfig, architectures
 from scorescope.study.pairs import choose_pair, train_pair
 from scorescope.study.workspace import open_run
@@ -56,7 +54,7 @@ def keep() -> str:
 
 
 def of_the_demo(seeds: Sequence[int] = SEEDS) -> Iterator[dict[str, Any]]:
-    """The pairs of the demo, each measured as the demo does, with samples of other seeds and PSNR once."""
+    """The pairs of the demo, each measured as the demo does, with five seeds of the samples and of the unseen images."""
     config = DemoConfig(**Demo.presets["pretrained"])
     images = load_images(config.data)
     for size in DEMO_SIZES:
@@ -66,10 +64,9 @@ def of_the_demo(seeds: Sequence[int] = SEEDS) -> Iterator[dict[str, Any]]:
         for network in networks.values():
             network.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         subject = Trained(networks, pair.training, images.test)
-        psnr = psnr_of_images(subject, config.measurement)
         for seed in seeds:
             settings = config.measurement.model_copy(update={"seed": seed})
-            yield _measured("of the demo", size, seed, subject, settings, psnr)
+            yield _measured("of the demo", size, seed, subject, settings)
 
 
 def small() -> Iterator[dict[str, Any]]:
@@ -95,7 +92,7 @@ def small() -> Iterator[dict[str, Any]]:
             trained = time.process_time() - started
             subject = Trained({"A": NetworkDenoiser.open(folder, "A")}, {"A": training}, images.test)
             settings = MEASURED.model_copy(update={"seed": seed})
-            row = _measured("small", size, seed, subject, settings, psnr_of_images(subject, settings))
+            row = _measured("small", size, seed, subject, settings)
             yield row | {"steps": steps, "processor seconds of training": round(trained, 1)}
 
 
@@ -114,18 +111,13 @@ def reduced() -> DataSplit:
     return DataSplit(one(split.train), one(split.test))
 
 
-def _measured(
-    networks: str, size: int, seed: int, subject: Trained, settings: MeasurementConfig, psnr: Mapping[str, Any]
-) -> dict[str, Any]:
+def _measured(networks: str, size: int, seed: int, subject: Trained, settings: MeasurementConfig) -> dict[str, Any]:
     started = time.process_time()
-    centre, training = mean_intensity(subject.first_training, settings.seed), subject.first_training
-    drawn = {
-        name: draw_samples(network, settings.samples, centre, settings, training).images.numpy()
-        for name, network in subject.networks.items()
-    }
-    found = audited(audit_arrays(subject, drawn, settings), psnr, subject, drawn, settings)
+    with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", Demo.name, {}) as workspace:
+        found = measure_memorization(f"N = {size}", subject, settings, workspace)
     row: dict[str, Any] = {"networks": networks, "N": size, "seed": seed, "verdict": found.ruling.state}
-    row |= {"bound": found.ruling.bound, "because": found.ruling.because, "samples": found.evidence.samples}
+    row |= {"bound": found.ruling.bound, "because": found.ruling.because}
+    row |= {"samples": found.evidence.samples, "looks": found.audited.looks}
     intervals = {"copies": found.evidence.copied, "leakage": found.evidence.leakage, "gap (dB)": found.evidence.gap}
     for name, one in intervals.items():
         row[name] = None if one is None else [round(value, 4) for value in (one.value, one.low, one.high)]

@@ -92,6 +92,7 @@ def test_restored_images_come_with_their_numbers(split, gaussian):
     assert picture_in(found._repr_html_()).size[1] > 5 * 8
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_opened_and_says_what_it_is(checkpoint, split):
     network = ss.open(checkpoint)
     assert isinstance(network, NetworkDenoiser)
@@ -111,6 +112,7 @@ def explained(checkpoint, split):
     return ss.explain(ss.open(checkpoint), split, preset="tiny", lenses=["memorization"], seed=3)
 
 
+@pytest.mark.slow
 def test_a_model_is_explained_on_a_page_with_tables_and_figures(explained, checkpoint):
     page = html.unescape(
         re.fullmatch(r'<iframe srcdoc="([^"]*)" style="[^"]*"></iframe>', explained._repr_html_()).group(1)
@@ -124,6 +126,7 @@ def test_a_model_is_explained_on_a_page_with_tables_and_figures(explained, check
     assert str(checkpoint) in explained.results.methods["Model"]
 
 
+@pytest.mark.slow
 def test_opened_objects_are_explained_as_their_names_are(explained, checkpoint):
     named = ss.explain(checkpoint, "digits", preset="tiny", lenses=["memorization"], seed=3)
     assert named.headline == explained.headline
@@ -135,6 +138,7 @@ def test_opened_objects_are_explained_as_their_names_are(explained, checkpoint):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_of_ones_own_goes_on_with_the_same_network_only(checkpoint, split, tmp_path):
     network = ss.open(checkpoint)
     network.network.requires_grad_(False)

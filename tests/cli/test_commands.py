@@ -128,6 +128,7 @@ def test_training_leaves_a_checkpoint_its_record_and_a_page(trained):
     assert "Learning curve" in (trained / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_samples_and_denoised_images_are_pictures(capsys, trained, tmp_path):
     assert run(capsys, "sample", "--model", trained, "--count", 3, "--out", tmp_path / "s.png")[0] == 0
     code, said, _ = run(

@@ -137,6 +137,7 @@ def opened_denoiser(foreign, case):
     return opened, denoiser_of(opened, case, 1 if classes_of(opened.network).count else None)
 
 
+@pytest.mark.slow
 @every
 def test_derivatives(case, foreign):
     """Columns against a difference quotient, rows against columns, the divergence and heatmaps against both."""
@@ -168,6 +169,7 @@ def test_derivatives(case, foreign):
     torch.testing.assert_close(heatmap.double(), jacobian.rows(units).abs().sum((0, 1)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @every
 def test_nothing_stays_behind_when_the_network_moves(case, foreign):
     """PyTorch's device without memory stands in for a GPU: it refuses to be mixed with tensors of the processor."""

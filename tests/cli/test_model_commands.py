@@ -47,6 +47,7 @@ def test_info_as_json_is_complete(capsys, files):
     assert own["assumed"] == []
 
 
+@pytest.mark.slow
 def test_check_ranks_the_ways(capsys, files):
     code, out, _ = run(capsys, "model", "check", "net.pt", "--data", "digits", "--arch-arg", "num_heads=2")
     assert code == 0
@@ -62,6 +63,7 @@ def test_check_ranks_the_ways(capsys, files):
     assert any(way["arguments"].get("weights") == "raw" for way in found["ways"])
 
 
+@pytest.mark.slow
 def test_denoise_says_that_it_is_doubtful(capsys, files):
     words = ["--model", "net.pt", "--data", "digits", "--sigma", 0.5, "--count", 2, "--out", "d.png"]
     code, out, _ = run(capsys, "denoise", *words)
@@ -69,6 +71,7 @@ def test_denoise_says_that_it_is_doubtful(capsys, files):
     assert "Doubtful: denoising 16 images of digits" in out
 
 
+@pytest.mark.slow
 def test_wrong_words_are_one_line(capsys, files):
     assert "no such checkpoint" in refused(capsys, "model", "info", "nothing.pt")
     assert "28×28" in refused(capsys, "model", "check", "edm.pkl", "--data", "fashion-mnist")

@@ -41,6 +41,7 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_that_was_there_is_lost(capsys, command, store, tmp_path):
     (tmp_path / "mine.png").write_bytes(b"mine")
@@ -132,6 +133,7 @@ def test_many_images_are_denoised_in_batches(capsys, tmp_path, monkeypatch):
     assert few == pytest.approx(many, abs=0.1)
 
 
+@pytest.mark.slow
 def test_many_samples_and_restorations_say_what_is_shown(capsys, tmp_path):
     words = COMMANDS["sample"][:-4]
     said = run(capsys, *words, "--count", 300, "--steps", 2, "--out", tmp_path / "s.png")[1]
@@ -166,6 +168,7 @@ def test_a_prior_that_is_worse_than_none_is_said(capsys, tmp_path, monkeypatch):
     assert "Worse" not in better
 
 
+@pytest.mark.slow
 def test_a_terminated_import_leaves_nothing(tmp_path):
     np.save(tmp_path / "many.npy", np.zeros((300_000, 8, 8), np.uint8))
     words = [sys.executable, "-m", "scorescope", "data", "import", str(tmp_path / "many.npy")]

@@ -82,6 +82,7 @@ def test_samples_of_the_optimal_denoiser_are_training_images(capsys, tmp_path):
     assert np.asarray(Image.open(tmp_path / "s.png")).std() > 10
 
 
+@pytest.mark.slow
 def test_the_ascent_of_a_blind_network_is_steered(capsys, trained, tmp_path):
     pictures = set()
     for more in ([], ["--beta", 0.5], ["--constant-step", "--h", 0.2], ["--data", "digits"]):

@@ -152,6 +152,7 @@ def test_the_cache_is_in_the_home_folder_unless_said(monkeypatch: pytest.MonkeyP
     assert cache_folder() == Path.home() / ".cache" / "scorescope"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not fashion.DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_from_a_path_is_the_same_data_set(cache: Path) -> None:
     given = load_images(f"fashion-mnist:path={fashion.DEBIAN_FOLDER}")

@@ -46,6 +46,7 @@ def test_output_is_the_mixture(parts, members, bands):
     np.testing.assert_allclose(stacked(noisy, 0.5), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_less_error_on_unseen_images_than_every_member(parts, members):
     clean = parts[2].tensor(range(200))
     stacked = StackedDenoiser(members, parts[1], count=200, levels=LEVELS)

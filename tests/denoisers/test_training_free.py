@@ -44,6 +44,7 @@ def test_registered_with_an_explanation(name):
     assert entry.source
 
 
+@pytest.mark.slow
 @everything
 def test_mixed_noise_levels_are_those_of_each_image_alone(name, few):
     denoiser = BUILDERS[name](few)
@@ -202,6 +203,7 @@ def test_window_schedule():
             WindowSchedule(sigmas, sides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in denoisers if name != "bm3d"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_two_images_are_enough(name, count, few):

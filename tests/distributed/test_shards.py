@@ -10,6 +10,8 @@ import pytest
 import torch
 from tests.distributed import job
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
@@ -46,7 +48,6 @@ def shared(request, jobs):
     return request.param, torch.load(jobs[request.param] / "found.pt", weights_only=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["denoised", "described", "moments"])
 def test_shards_find_what_one_process_finds(single, shared, kind):
     _, found = shared
@@ -57,7 +58,6 @@ def test_shards_find_what_one_process_finds(single, shared, kind):
         np.testing.assert_allclose(found[kind][name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.slow
 def test_every_process_has_the_same_bits(shared):
     _, found = shared
     assert found["agreements"]["largest difference between processes"] == 0

@@ -18,6 +18,7 @@ def rooms():
     return module
 
 
+@pytest.mark.slow
 def test_every_package_is_a_room_and_imports_go_down(rooms):
     order = [room for layer in rooms.layers() for room in layer]
     assert set(order) == {path.parent.name for path in rooms.SOURCE.glob("*/__init__.py")}
@@ -27,6 +28,7 @@ def test_every_package_is_a_room_and_imports_go_down(rooms):
     assert not [room for room, other in found if other == "papers" and room not in ("cli", "app")]
 
 
+@pytest.mark.slow
 def test_the_picture_has_all_rooms(rooms):
     tree = ElementTree.fromstring(rooms.picture())
     words = {"".join(node.itertext()) for node in tree.iter("{http://www.w3.org/2000/svg}text")}

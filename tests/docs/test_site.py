@@ -45,6 +45,7 @@ def test_the_gallery_has_all_its_thumbnails_and_they_are_small():
     assert sum((DOCS / name).stat().st_size for name in named) < 3e6
 
 
+@pytest.mark.slow
 def test_the_reference_has_every_public_module():
     pages = {reference.page_of(inside) for inside in reference.modules()}
     assert len(pages) == len(reference.modules())

@@ -102,6 +102,7 @@ def interrupted(line: str, at: int, place: Path, capsys: pytest.CaptureFixture[s
     assert unfinished(place) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", WRITING.values(), ids=WRITING)
 def test_a_command_that_is_interrupted_leaves_nothing(line, place, capsys, monkeypatch):
     for name in ("first", "whole"):  # the first one loads modules, which the others find loaded

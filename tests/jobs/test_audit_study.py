@@ -56,6 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray) -> Path:
     return top
 
 
+@pytest.mark.slow
 def test_a_folder_of_copies_and_its_exit_code(
     data: Path, pixels: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_folder_of_copies_and_its_exit_code(
     assert "already holds a finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_zips_colours_and_training_files_themselves(
     data: Path, pixels: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +98,7 @@ def test_zips_colours_and_training_files_themselves(
     assert "in transition" in said
 
 
+@pytest.mark.slow
 def test_unseen_images_as_samples_raise_no_alarm(
     data: Path, pixels: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +127,7 @@ def test_wrong_input_is_one_line(
         assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_held_out_images_it_says_so(
     data: Path, tmp_path: Path, pixels: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,12 +63,14 @@ def test_the_page_fills_in_from_the_verdicts_to_the_mechanisms(run):
     assert names.index("N=200/samples") < names.index("N=200/deviation") < names.index("N=4/deviation")
 
 
+@pytest.mark.slow
 def test_as_many_parts_are_measured_as_were_expected(run):
     _, results, told = run
     assert len(results.timings) == 5 * 3 + 2 + 1
     assert told[-1][1] == 5 * 3 + 2 + 1 - 1
 
 
+@pytest.mark.slow
 def test_the_explorer_shows_the_largest_size(run):
     folder, results, _ = run
     found = results.exploration
@@ -80,6 +82,7 @@ def test_the_explorer_shows_the_largest_size(run):
     assert "explorer.html" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_size_is_trained_for_its_own_steps(run):
     folder, results, _ = run
     for size, steps in ((4, 30), (60, 40), (200, 50)):
@@ -91,6 +94,7 @@ def test_every_size_is_trained_for_its_own_steps(run):
     assert "come with scorescope" not in results.methods["Networks"]
 
 
+@pytest.mark.slow
 def test_mechanisms_are_compared_at_the_largest_size_and_the_page_says_so(run):
     _, results, _ = run
     assert set(results.tables["explained"].frame["model"]) == {"N = 200"}
@@ -101,6 +105,7 @@ def test_mechanisms_are_compared_at_the_largest_size_and_the_page_says_so(run):
     assert [verdict.label for verdict in results.verdicts] == ["N = 4", "N = 60", "N = 200"]
 
 
+@pytest.mark.slow
 @pytest.mark.exhaustive
 def test_an_interrupted_demo_ends_like_an_uninterrupted_one(run, cache, tmp_path, monkeypatch):
     _, whole, _ = run

@@ -37,6 +37,7 @@ def test_halves_are_disjoint_and_nested():
     assert training_images(configured(size=None), images) == (None, images)
 
 
+@pytest.mark.slow
 def test_the_page_shows_curves_and_samples_of_the_way(tmp_path):
     folder = tmp_path / "run"
     results = report.run_study(Train(), configured(sample_times=3), folder)
@@ -53,6 +54,7 @@ def test_the_page_shows_curves_and_samples_of_the_way(tmp_path):
     assert {"train PSNR", "test PSNR"} <= record["training"]["observed"][0].keys()
 
 
+@pytest.mark.slow
 def test_the_last_row_is_what_the_checkpoint_draws(tmp_path):
     config = configured()
     with open_run(tmp_path / "run", Train.name, config) as workspace:
@@ -85,6 +87,7 @@ def test_a_run_that_breaks_off_goes_on_and_still_has_its_first_samples(tmp_path,
     assert resumed.tables["observed"].frame.equals(whole.tables["observed"].frame)
 
 
+@pytest.mark.slow
 def test_classes_of_the_store_are_taught(tmp_path):
     results = report.run_study(Train(), configured(classes=True, sample_times=1), tmp_path / "run")
     denoiser = NetworkDenoiser.open(tmp_path / "run" / "network")

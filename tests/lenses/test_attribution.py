@@ -88,6 +88,7 @@ def test_match_by_its_definition():
     assert (match(np.broadcast_to(d.mean((1, 2, 3), keepdims=True), d.shape), d, y) <= 1e-12).all()
 
 
+@pytest.mark.slow
 def test_a_model_of_something_else_is_warned_of(found, training, noisy):
     other = torch.flip(torch.from_numpy(found.states.denoised), (-1, -2)) * -1
     states = states_of(noisy, other, drawn=False)
@@ -104,6 +105,7 @@ def test_a_model_of_something_else_is_warned_of(found, training, noisy):
     assert not Familiarity(1.5, strange.training).strange
 
 
+@pytest.mark.slow
 def test_the_page_names_images_by_their_number_in_the_data_set(found):
     results = Results(study="attribute", title="Attribution")
     page.add_attribution(results, found)

@@ -60,6 +60,7 @@ def noisy_of(found, subject, level):
     return inputs.at(level)
 
 
+@pytest.mark.slow
 def test_the_same_noise_is_added_at_every_level_to_images_of_both_kinds(found, subject):
     assert found.kinds == ["held-out", "held-out", "training", "training"]
     training = subject.first_training.take(range(60))

@@ -35,6 +35,7 @@ def looked(lens, subject, folder, settings=CONFIG):
     return results, found
 
 
+@pytest.mark.slow
 def test_every_mechanism_is_compared_on_every_kind_of_input(subject, tmp_path):
     results, _ = looked(MechanismsLens(), subject, tmp_path)
     assert {figure.key for figure in results.figures} == {"explained-mine", "examples-mine"}
@@ -50,6 +51,7 @@ def test_every_mechanism_is_compared_on_every_kind_of_input(subject, tmp_path):
     assert {claim.source for claim in results.claims} == {"niedoba2025, figure 2", "niedoba2025, figure 7"}
 
 
+@pytest.mark.slow
 def test_a_mechanism_that_is_the_optimal_denoiser_explains_nothing(subject, tmp_path):
     named = Subject(subject.networks, subject.training, None, names=("gaussian",))
     _, found = looked(MechanismsLens(), named, tmp_path)
@@ -65,6 +67,7 @@ def test_a_mechanism_that_is_the_optimal_denoiser_explains_nothing(subject, tmp_
     assert one.to_mechanism["gaussian"][0] == pytest.approx(apart.double().square().mean((1, 2, 3)).numpy(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_report_gains_where_the_model_looks_and_which_patches_it_acts_like(subject, tmp_path):
     results, found = looked(Locality(), subject, tmp_path)
     keys = {figure.key for figure in results.figures}
@@ -74,6 +77,7 @@ def test_a_report_gains_where_the_model_looks_and_which_patches_it_acts_like(sub
     assert len(found.sides) == 3
 
 
+@pytest.mark.slow
 def test_some_output_pixels_stand_for_all(subject, tmp_path):
     """The sides around a few pixels are those that the heatmaps of all pixels have there."""
     few = CONFIG.model_copy(update={"heatmap_pixels": 4, "patch_sides": 2})
@@ -138,6 +142,7 @@ class Stubborn(nn.Module):
         return 0.3 * noisy
 
 
+@pytest.mark.slow
 def test_a_network_without_a_derivative_costs_what_needs_one_and_no_more(digits, tmp_path):
     network = NetworkDenoiser(Stubborn(), "blind-residual", (1, 8, 8), (0.0, 2.0), name="mine")
     subject = Subject({"mine": network}, {"mine": digits.subset(range(30))}, None, names=("gaussian", "pspc-flex"))

@@ -156,6 +156,7 @@ def test_bf_cnn_sees_a_window():
         BFCNN(layers=1)
 
 
+@pytest.mark.slow
 def test_published_sizes():
     def millions(network):
         return round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1)

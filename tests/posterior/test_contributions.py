@@ -82,6 +82,7 @@ def test_windows(few, sigma, side):
     check(found, weights, oracles.square_patches(noisy, clean, sigma, side))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sigma", "side"), [(0.05, 3), (0.3, 5), (2.0, 3)])
 def test_places_anywhere_summed_over_positions(few, sigma, side):
     images, clean, noisy = few

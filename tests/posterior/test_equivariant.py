@@ -90,6 +90,7 @@ def test_any_shape_and_window_match_the_definition(seed, count, shape, side, sig
     assert (np.abs(found(images, noisy, sigma, side, border)[0] - wanted) <= 1e-5 + 4e-7 * logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("border", [False, True])
 @pytest.mark.parametrize("side", [3, 7])
 def test_all_noise_levels_match_the_definition(side, border):

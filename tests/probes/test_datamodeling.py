@@ -30,6 +30,7 @@ def test_sums_over_subsets():
     np.testing.assert_array_equal(predicted([[1.0, 2.0, 4.0]], subsets), [[5.0], [6.0]])
 
 
+@pytest.mark.slow
 def test_known_score_lies_within_the_intervals():
     correlation, networks = 0.6, 64
     # of so many pairs of normal variables, on average (Moran, Biometrika 1948)

@@ -191,6 +191,7 @@ def tiles_of_photographs() -> Tensor:
     return found[found.std((1, 2, 3)) > 0.08]  # empty sky resembles empty sky
 
 
+@pytest.mark.slow
 def test_copies_of_photographs_are_found_again():
     tiles = tiles_of_photographs()
     asked = torch.arange(0, len(tiles), 2)
@@ -201,6 +202,7 @@ def test_copies_of_photographs_are_found_again():
     assert found["shift by a pixel"] >= in_pixels["shift by a pixel"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="fashion-mnist is not installed")
 def test_copies_of_clothes_are_found_again_better_than_in_pixels():
     images = load_images("fashion-mnist").test.tensor(range(600))

@@ -112,6 +112,7 @@ def test_raw_weights_and_the_range_of_images_are_found(files, digits):
     assert best["image_range"] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [{"prediction": "v", "schedule": "linear"}])
 def test_a_wrong_word_of_the_users_is_found_too(files, digits, said):
     opened, again = opening(files / "straight.pt", **said)
@@ -120,6 +121,7 @@ def test_a_wrong_word_of_the_users_is_found_too(files, digits, said):
     assert found.trials[0].arguments["prediction"] == "flow"
 
 
+@pytest.mark.slow
 def test_what_denoises_is_left_as_it_is(files, digits):
     opened, again = opening(files / "straight.pt", prediction="flow")
     assert checked(opened, digits, again, CPU) is opened
@@ -130,6 +132,7 @@ def test_what_denoises_is_left_as_it_is(files, digits):
     assert found.unambiguous is None
 
 
+@pytest.mark.slow
 def test_an_untrained_network_is_doubtful_and_nothing_is_chosen_for_it(tmp_path, digits):
     with seeded(1):
         network = GuidedUNet(1, 1, 32, [32], 1)
@@ -184,6 +187,7 @@ def test_a_class_is_asked_for_where_the_network_needs_one(tmp_path):
     assert set(asked[0]) == {2}
 
 
+@pytest.mark.slow
 def test_ways_that_cannot_be_are_left_out(tmp_path, digits):
     """A network that looks its time up in a table takes no times outside of it, and none of them ends the check."""
     with seeded(1):

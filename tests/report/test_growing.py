@@ -101,6 +101,7 @@ def test_the_finished_page_is_plain(pages):
     assert "It counted to 3." in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [

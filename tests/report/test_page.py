@@ -165,6 +165,7 @@ def test_an_empty_study_has_a_page():
     assert not read.all("table")
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_from_disk(results, source, tmp_path):
     results.save(tmp_path)
     path = render(tmp_path)

@@ -40,6 +40,7 @@ class Squares(Study[Config]):
         return step**2
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_ends_like_an_uninterrupted_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_study(Squares(stop_at=2), Config(), tmp_path / "run")

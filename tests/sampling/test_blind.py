@@ -72,6 +72,7 @@ def test_expected_steps_are_those_of_the_recursion():
         assert steps_of_exact(2.0, 0.05, 0.01, 0.1, h_grows) == step
 
 
+@pytest.mark.slow
 def test_the_slower_rule_is_given_the_time_it_needs():
     # A fixed h = 0.01 needs more than a thousand steps: giving up after a thousand would lose every sample.
     final = run(h=0.01, beta=0.2, h_grows=False)[-1]

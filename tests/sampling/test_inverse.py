@@ -76,6 +76,7 @@ def gaussian_problem(found):
     return denoiser, found.measure(truth.float().reshape(1, *SHAPE)), posterior_mean, posterior, mean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_those_of_a_gaussian_posterior(kind):
     found = measurement(kind)
@@ -135,6 +136,7 @@ def test_a_network_fills_in_what_was_not_measured(network, digits, kind):
     assert error < error_of_guess
 
 
+@pytest.mark.slow
 def test_with_nothing_but_one_measurement_it_is_nearly_the_free_ascent(network):
     # One random direction of 64 changes little; the noise that is drawn is the same.
     found = RandomDirections((1, 8, 8), 1, torch.Generator().manual_seed(0))
@@ -162,6 +164,7 @@ def test_impossible_measurements_are_refused(make, message):
         make()
 
 
+@pytest.mark.slow
 def test_values_that_do_not_fit_are_refused(network):
     found = BlockAverages((1, 8, 8), 2)
     generator = torch.Generator().manual_seed(0)

@@ -22,6 +22,7 @@ def series(name, **more):
     return charts.Series(name, SIGMAS, np.sqrt(SIGMAS), **more)
 
 
+@pytest.mark.slow
 def test_text_is_text_and_the_same_figure_gives_the_same_bytes():
     def draw():
         gap = charts.Panel([series("A"), series("gaussian", dashed=True)], "error", "forward", levels={1.0: "one"})
@@ -53,6 +54,7 @@ def test_fixed_colours_are_drawn():
     assert palette.BY_NAME["optimal"] in drawn
 
 
+@pytest.mark.slow
 def test_bands_gaps_and_small_multiples():
     values = np.where(SIGMAS > 1, np.nan, SIGMAS)
     band = charts.Series("B", SIGMAS, values, values - 0.1, values + 0.1)

@@ -36,6 +36,7 @@ def test_one_process_takes_the_plain_steps(digits):
         assert torch.allclose(accelerated.average.state_dict()[key], value, rtol=1e-4, atol=1e-6), key
 
 
+@pytest.mark.slow
 def test_mixed_precision_follows_single_precision(digits, tmp_path):
     config = TrainingConfig(steps=40, batch=32)
     plain = Trainer(build_network(NETWORK), "blind-residual", digits, config)

@@ -48,6 +48,7 @@ def test_the_two_networks_of_an_architecture_saw_disjoint_images(recipe):
     assert records[0]["data_sha256"] != records[1]["data_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*HALVES, ALONE, "unet-10000-a", "unet-10000-b"])
 def test_unseen_clothes_are_denoised(name):
     if not DEBIAN_FOLDER.is_dir():

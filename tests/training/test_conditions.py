@@ -57,6 +57,7 @@ def test_a_network_that_needs_classes_is_never_left_without():
     assert np.isfinite(chosen.step().loss)
 
 
+@pytest.mark.slow
 def test_classes_are_learned():
     # two classes, black and white: told the class, the network knows the image whatever the noise
     labels = np.arange(40) % 2

@@ -70,6 +70,7 @@ def launch(count, folder, network, config):
     assert [process.wait(timeout=120) for process in started] == [0] * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulate", "target"), [(1, "noisy"), (2, "noisy"), (1, "closed-form")])
 def test_two_processes_end_with_the_weights_of_one(digits, tmp_path, accumulate, target):
     objective = CONFIG["objective"] | {"target": target}

@@ -144,6 +144,7 @@ def test_a_run_killed_while_it_writes_goes_on(server, whole, tmp_path, moment):
     assert_ends_as(whole, server, folder)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_goes_on(server, whole, tmp_path):
     folder, moments, killed = tmp_path / "net", random.Random(0), 0
     while killed < 5 and not folder.exists():
@@ -193,6 +194,7 @@ def dropping(digits, seed=0):
     return Trainer(build_network(config, seed), "edm", digits, TrainingConfig(steps=6, batch=4, seed=seed))
 
 
+@pytest.mark.slow
 def test_masks_of_dropout_are_those_of_the_step(digits):
     state = torch.get_rng_state()
     straight, stopped = dropping(digits), dropping(digits)

@@ -42,6 +42,7 @@ def test_noise_levels_are_drawn_as_stated(digits):
     assert z.std().item() == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_trained_network_denoises_images_that_it_has_not_seen(digits, tmp_path):
     [folder] = train_networks([job(tmp_path / "net", digits.subset(range(1500)), steps=300, batch=32)])
     denoiser = NetworkDenoiser.open(folder)
@@ -50,6 +51,7 @@ def test_a_trained_network_denoises_images_that_it_has_not_seen(digits, tmp_path
     assert np.mean(found) > input_psnr(0.5) + 3
 
 
+@pytest.mark.slow
 def test_networks_trained_side_by_side_are_those_trained_alone(digits, tmp_path):
     a, b = digits.subset(range(20)), digits.subset(range(20, 40))
     train_networks([job(tmp_path / "a", a), job(tmp_path / "b", b, seed=1)])

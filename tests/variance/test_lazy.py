@@ -42,6 +42,7 @@ def test_a_wide_networks_kernel_is_the_analytic_one(depth):
     assert error < max(1e-12, 4 * ReluTangentKernel(depth, width=width).kernel_spread)
 
 
+@pytest.mark.slow
 def test_the_distance_to_the_analytic_kernel_falls_as_one_over_the_root_of_the_width():
     analytic = ReluTangentKernel(2).between(rows(), rows())[..., 0, 0]
     errors = []

@@ -44,6 +44,7 @@ def test_narrow_gaussians_are_not_lost_between_centres():
     assert float(shares.sum()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_late_noise_makes_a_kernel_density_estimate():
     proxy, grid = PointProxy(VariancePreserving(0.01), three()), Grid(-2, 2, 50)
     total = torch.full((1, 1), 0.03, dtype=torch.float64)

@@ -25,6 +25,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_moments_against_averages_over_draws(case):
     proxy, features, form = CASES[case]
@@ -47,6 +48,7 @@ def test_moments_against_averages_over_draws(case):
         assert float(scores.abs().max()) < 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_finer_nodes_change_nothing(case, monkeypatch):
     proxy, features, form = CASES[case]

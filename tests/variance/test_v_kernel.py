@@ -79,6 +79,7 @@ def test_linear_kernel_is_the_expectation_of_proposition_5_1():
     torch.testing.assert_close(kernel.trace(here_x, here_t), found.diagonal())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [SCORE, DENOISER, NOISE], ids=lambda form: form.name)
 def test_formula_and_fitted_models_agree_where_features_suffice(form):
     """Proposition 5.1 as it stands: targets whose mean is within the features' reach, and P much larger than F."""
@@ -101,6 +102,7 @@ def test_formula_and_fitted_models_agree_where_features_suffice(form):
     assert float((ratio - 1).abs().max()) < 5 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("points", "family"), [(three(), bumps), (square(0.3), fourier)], ids=["line", "plane"])
 def test_leading_order_and_fitted_models_agree_whatever_the_misfit(points, family):
     dimension, models = points.shape[1], 200

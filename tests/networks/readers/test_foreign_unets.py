@@ -35,6 +35,7 @@ WITH_RAW = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_denoised_images_are_those_of_the_repository(foreign, case):
     file, architecture, arguments = CASES[case]
@@ -42,6 +43,7 @@ def test_denoised_images_are_those_of_the_repository(foreign, case):
     assert max(errors(opened, foreign.reference(case), "denoised")) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WITH_RAW)
 def test_raw_weights_are_taken_on_request(foreign, case):
     file, architecture, arguments = CASES[case]

@@ -232,6 +232,7 @@ def grown_since(before: int) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
+@pytest.mark.slow
 def test_hundreds_of_damaged_files(prepared, executing_nothing):
     before = grown_since(0)
     with executing_nothing():
@@ -242,6 +243,7 @@ def test_hundreds_of_damaged_files(prepared, executing_nothing):
     assert grown_since(before) < MEMORY
 
 
+@pytest.mark.slow
 def test_damaged_files_of_other_projects(prepared, executing_nothing):
     before, sound = grown_since(0), seeds_of_other_projects()
     with executing_nothing():

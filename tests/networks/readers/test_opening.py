@@ -61,6 +61,7 @@ INFERRED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "arguments"), INFERRED)
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_architecture_and_arguments_are_read_off_the_weights(tmp_path, architecture, arguments, suffix):
@@ -115,6 +116,7 @@ def test_golden_networks_open_as_state_dictionaries(golden, tmp_path, file, give
     assert relative_error(found, expected) < 1e-5
 
 
+@pytest.mark.slow
 def test_heads_of_published_widths_are_known_and_said(tmp_path):
     network, _ = build("u-vit", UVIT | {"embed_dim": 512, "num_heads": 8, "depth": 2})
     torch.save(state_dict(network), tmp_path / "uvit.pth")

@@ -123,6 +123,7 @@ def fabricated(config: CAlphaConfig, *slopes: float, gain: float = 2.0) -> list[
     ]
 
 
+@pytest.mark.slow
 def test_every_class_is_judged_by_its_own_optimum() -> None:
     config = CAlphaConfig(contours=(1, 5))
     results = Results("kadkhodaie2024/fig4", "title")

@@ -23,6 +23,7 @@ def cache(tmp_path_factory):
         yield folder
 
 
+@pytest.mark.slow
 def test_nearest_pairs_are_those_of_a_full_search(cache, tmp_path):
     results = report.run_study(Fig6(), Fig6.configure("tiny"), tmp_path / "run")
     rows = results.tables["pairs"].frame.set_index(["N", "near-duplicates"])

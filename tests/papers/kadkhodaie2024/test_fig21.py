@@ -112,6 +112,7 @@ def fabricated(lost: float, kept: float) -> Both:
     return Both(original, Measured(psnr - lost, more, np.zeros(2), pictures))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unet", "mlp", "steps", "verdicts"),
     [
@@ -150,6 +151,7 @@ def test_a_store_without_test_images_gives_some_of_its_own(tmp_path: Path, digit
         permuted_pixels.load(config.model_copy(update={"shown": (65,)}))
 
 
+@pytest.mark.slow
 def test_a_tiny_run_says_that_it_decides_nothing(tmp_path: Path) -> None:
     config = Fig21.configure("tiny", ["convolutional.training.steps=3", "connected.training.steps=3", "eigen_images=1"])
     with open_run(tmp_path / "run", Fig21.name, config, cache=tmp_path / "cache") as workspace:

@@ -55,6 +55,7 @@ def network():
     return NetworkDenoiser(UNet(1, 4, 2), "blind-residual", (1, 12, 12), (0.0, 2.0)).double()
 
 
+@pytest.mark.slow
 def test_large_images_give_the_same_from_products():
     images = stripes()
     clean = images.tensor([0, 5]).double()

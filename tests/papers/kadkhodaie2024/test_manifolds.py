@@ -58,6 +58,7 @@ def measured(manifold: Manifold, images: Tensor, tmp_path: Path, monkeypatch: py
         return measure_manifold(manifold, CONFIG, workspace)
 
 
+@pytest.mark.slow
 def test_the_optimal_denoiser_of_a_ray_reaches_the_optimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifold = manifolds.ray(SIZE)
     found = measured(manifold, manifold.render(torch.ones(1, 1)), tmp_path, monkeypatch)
@@ -177,6 +178,7 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, object]) -> No
         Fig5.configure("small", **settings)
 
 
+@pytest.mark.slow
 def test_a_tiny_run_says_that_it_decides_nothing(tmp_path: Path) -> None:
     config = Fig20.configure("tiny", ["network.training.steps=4", "images=20", "tangent_images=1", "fx=1"])
     with open_run(tmp_path / "run", Fig20.name, config, cache=tmp_path / "cache") as workspace:

@@ -53,6 +53,7 @@ def test_both_figures_use_the_same_networks(runs):
     assert records[0]["training"]["data_sha256"] != records[1]["training"]["data_sha256"]
 
 
+@pytest.mark.slow
 def test_the_pages_have_their_parts(runs):
     folder, first, second, *_ = runs
     assert [exhibit.key for exhibit in first.figures] == ["psnr", "gap", "gap-by-level"]

@@ -64,6 +64,7 @@ def test_the_exponent_of_a_power_is_found():
     assert math.isnan(exponent_of_side(np.full((3, 3), math.nan), sizes, sigmas)[0])
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     assert [figure.key for figure in tiny.figures] == ["phases", "boundary", "levels"]
     assert tiny.arrays["entropy"].shape == (3, 3, 5, 8)

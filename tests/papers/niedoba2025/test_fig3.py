@@ -17,6 +17,7 @@ def tiny(tmp_path_factory, network_cache):
     return run_study(Fig3(), config, tmp_path_factory.mktemp("fig3") / "run", cache=network_cache)
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny, network_cache):
     assert {figure.key for figure in tiny.figures} == {
         "concentration",

@@ -94,6 +94,7 @@ def test_a_heatmap_is_a_sensitivity_at_a_noisy_training_image(opened):
     assert np.corrcoef(at_high.ravel(), other.ravel())[0, 1] > 0.5
 
 
+@pytest.mark.slow
 def test_denoisers_that_are_named_must_be_buildable_and_others_are_left_out(opened):
     config, comparison, workspace = opened
     everything = config.mechanisms.model_copy(update={"names": ("bm3d",)})

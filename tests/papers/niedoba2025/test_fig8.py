@@ -19,6 +19,7 @@ def tiny(tmp_path_factory, network_cache):
     return config, run_study(Fig8(), config, tmp_path_factory.mktemp("fig8") / "run", cache=network_cache)
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     config, results = tiny
     assert {figure.key for figure in results.figures} == {"trajectories-pspc-square", "differences", "likeness"}
@@ -30,6 +31,7 @@ def test_the_tiny_run_has_everything(tiny):
     assert sheet.column_labels[-1] == "sample"
 
 
+@pytest.mark.slow
 def test_every_output_belongs_to_its_state(tiny, tmp_path, network_cache):
     config, results = tiny
     with open_run(tmp_path / "run", "test", {}, cache=network_cache) as workspace:

@@ -17,6 +17,7 @@ def tiny(tmp_path_factory, network_cache):
     return run_study(Fig9(), config, tmp_path_factory.mktemp("fig9") / "run", cache=network_cache)
 
 
+@pytest.mark.slow
 def test_the_tiny_run_has_everything(tiny):
     assert {figure.key for figure in tiny.figures} == {"matrix", "to-networks", "samples"}
     assert {claim.verdict for claim in tiny.claims} == {"not tested at this size"}

@@ -55,6 +55,7 @@ def test_the_tiny_run_has_everything(tiny):
     assert tiny.tables["samples"].frame.set_index("samples of").loc["optimal", "copied (%)"] == 100
 
 
+@pytest.mark.slow
 def test_quality_ranks_held_out_images_before_noise(opened):
     cast, workspace = opened
     space = PixelFeatures()
@@ -133,6 +134,7 @@ def test_paths_of_a_conditional_network_are_all_of_its_class(opened):
     assert class_paths(cast, 2, 5, PixelFeatures(), None, workspace).rows == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.5, "holds"), (1.5, "fails")])
 def test_the_claim_within_one_class(opened, ratio, verdict):
     cast, _ = opened

@@ -46,6 +46,7 @@ def test_verdicts_follow_intervals():
     assert math.isnan(filled_before(cases[:1], "empties"))
 
 
+@pytest.mark.slow
 def test_the_smallest_run_shows_every_gap(tmp_path):
     results = report.run_study(Critics4(), Critics4.configure("tiny"), tmp_path / "run")
     rows = results.tables["gaps"].frame

@@ -50,6 +50,7 @@ def test_the_exact_score_comes_back_to_the_truth():
     assert floor(truth, 60) < 1e-4
 
 
+@pytest.mark.slow
 def test_theory_and_training_runs_have_the_same_law():
     """For Gaussian data the two are the same random variable, drawn independently."""
     truth = exact_case(0.01, 0.3, 0.5)
@@ -65,6 +66,7 @@ def test_sizes_must_increase():
         Error.configure("tiny", ["data=8,4"])
 
 
+@pytest.mark.slow
 def test_the_smallest_run_has_both_parts(tmp_path):
     results = report.run_study(Error(), Error.configure("tiny"), tmp_path / "run")
     rows = results.tables["errors"].frame

@@ -11,6 +11,7 @@ from scorescope.variance.processes import LinearSignal
 from scorescope.variance.proxy import PointProxy
 
 
+@pytest.mark.slow
 def test_the_page_holds_maps_claims_and_numbers(tmp_path):
     results = report.run_study(Figure1(), Figure1.configure("tiny"), tmp_path / "run")
     assert [exhibit.key for exhibit in results.figures] == ["fraction", "fields"]

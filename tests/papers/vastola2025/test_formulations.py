@@ -8,6 +8,7 @@ from scorescope.papers.vastola2025.formulations import Formulations, identities,
 from scorescope.study.claims import HOLDS, NOT_TESTED
 
 
+@pytest.mark.slow
 def test_identities_hold_to_rounding():
     found = identities(Formulations.configure("tiny"))
     assert max(found["score"], found["proxy covariance"]) < 1e-10

@@ -18,6 +18,7 @@ def test_late_noise_is_nearer_to_a_kernel_density_estimate():
         assert late < 2.5 * chance
 
 
+@pytest.mark.slow
 def test_little_noise_spreads_as_predicted_and_much_does_not():
     for measure in (little_white, little_frozen):
         small, large = (ratio[1] for ratio in measure(TINY)["ratio"])

@@ -47,6 +47,7 @@ def compare(found, expected, images):
         assert relative_error(own, true) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "count", "side", "budget"),
     [
@@ -122,6 +123,7 @@ def test_entries_match_the_definition(binary, device, monkeypatch):
     compare(mean, expected, images)
 
 
+@pytest.mark.slow
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(2, 40), sigma=st.sampled_from([0.05, 0.7, 20.0]))
 def test_order_and_chunks_change_nothing(seed, count, sigma):
@@ -155,6 +157,7 @@ def test_lists_of_places_are_made_once_and_go_with_their_masks():
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_the_trial_that_comes_before_tells_a_right_kernel_from_a_wrong_one(device, monkeypatch):
     assert attention.is_right_on.__wrapped__(device)
     for name in ("_part_means", "_in_two_passes", "_whole_means"):
@@ -165,6 +168,7 @@ def test_the_trial_that_comes_before_tells_a_right_kernel_from_a_wrong_one(devic
         monkeypatch.setattr(attention, name, right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("border", [False, True])
 def test_windows_from_every_place_match_the_definition(border, device):
     images, sides = random_set(6, 20, (2, 4, 5), flips=border), [3, 5, 1, 4, 9, 3]

@@ -138,6 +138,7 @@ def test_sets_of_any_size_and_shape(seed, count, shape, sigma, batch):
     compare(mean, expected_means(images, noisy, sigmas), images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "count", "side", "budget"),
     [

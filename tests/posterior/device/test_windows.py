@@ -85,6 +85,7 @@ def test_few_images_with_any_weight_leave_places_empty(device):
     np.testing.assert_array_equal(found.probabilities[..., 1:], 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
