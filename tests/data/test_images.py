@@ -135,3 +135,13 @@ def test_read_only_and_mirrored_pixels_become_tensors_without_a_warning() -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.testing.assert_close(to_float(pixels[..., ::-1]), to_float(PIXELS).flip(-1))
+
+
+def test_parts_of_the_same_images_are_joined_each_image_once():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 1, 2, 2), dtype=np.uint8)
+    whole = ImageSet(pixels)
+    first, second = whole.subset([5, 1, 2]), whole.subset([2, 8])
+    assert np.array_equal(first.joined(second).take(range(4)), pixels[[1, 2, 5, 8]])
+    assert first.joined(whole).stored == 9
+    with pytest.raises(ValueError, match="not parts of the same images"):
+        first.joined(ImageSet(pixels.copy()))

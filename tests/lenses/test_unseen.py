@@ -63,6 +63,11 @@ def test_every_network_leaves_out_its_own(digits):
     given = digits.subset([0, 20, *range(100, 140)])
     found = unseen_by_all(sets, given)
     assert found.images.stored == 40
+    assert "2 of the 42 images" in found.notes[0]
+    assert found.notes[0].endswith("left out: digits[0], digits[20]")  # parts of the same images are told of once
+    elsewhere = ImageSet(sets[1].take(range(20)), name="elsewhere")
+    found = unseen_by_all([sets[0], elsewhere], given)
+    assert found.images.stored == 40
     assert ["left out: digits[0]" in found.notes[0], "left out: digits[20]" in found.notes[1]] == [True, True]
 
 

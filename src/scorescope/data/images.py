@@ -135,6 +135,14 @@ class ImageSet:
         rows = chosen if self.indices is None else self.indices[chosen]
         return self._part(rows, self.flips)
 
+    def joined(self, other: ImageSet) -> ImageSet:
+        """The images of this set and of another part of the same images, each once, in the order of those."""
+        if other.pixels is not self.pixels:
+            raise ValueError(f"{self.name} and {other.name} are not parts of the same images")
+        if self.indices is None or other.indices is None:
+            return self._part(None, self.flips)
+        return self._part(np.union1d(self.indices, other.indices), self.flips)
+
     def with_flips(self) -> ImageSet:
         """The same images followed by their horizontal mirror images."""
         return self._part(self.indices, True)

@@ -94,10 +94,23 @@ def unseen_images(training: ImageSet, given: ImageSet, alike: AlikeImages | None
 def unseen_by_all(training: Iterable[ImageSet], given: ImageSet) -> Unseen:
     """The images of `given` that are training images of no network. Arguments and errors as `unseen_images` has them."""
     left = Unseen(given, False, ())
-    for images in training:
+    for images in _together(training):
         found = unseen_images(images, left.images)
         left = Unseen(found.images, left.alike or found.alike, (*left.notes, *found.notes))
     return left
+
+
+def _together(training: Iterable[ImageSet]) -> list[ImageSet]:
+    """Parts of one set, such as the halves that two networks are trained on, as one: they are searched and told once."""
+    found: list[ImageSet] = []
+    for images in training:
+        for place, other in enumerate(found):
+            if other.pixels is images.pixels and other.flips == images.flips:
+                found[place] = other.joined(images)
+                break
+        else:
+            found.append(images)
+    return found
 
 
 def apart(images: DataSplit) -> tuple[DataSplit, tuple[str, ...]]:
