@@ -84,6 +84,20 @@ def test_whole_images_are_filtered_by_their_kind(whole, training, sigma):
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
+def test_a_temperature_divides_the_evidence(training, sigma):
+    """Of whole images too; at once infinitely high, what is known beforehand alone decides."""
+    late = GaussianMixtureDenoiser(training, components=3, directions=12, temperature=2.5)
+    noisy = (training.tensor(range(2)) + sigma * noise((2, 1, 8, 8))).double()
+    expected = [shares_and_mean(image.numpy().ravel(), sigma, *dense(late), temperature=2.5) for image in noisy]
+    assert relative_error(late(noisy, sigma).flatten(1), np.stack([mean for _, mean in expected])) < 1e-8
+    found = late.component_shares(noisy, sigma).numpy()
+    assert found == pytest.approx(np.stack([shares for shares, _ in expected]), abs=1e-8)
+    late.temperature = 1e12
+    prior = late.mixture.log_weights.exp().expand(2, -1)
+    torch.testing.assert_close(late.component_shares(noisy, sigma), prior, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
 def test_windows_are_filtered_by_their_kind_and_that_of_the_image(whole, windows, training, sigma):
     noisy = (training.tensor(range(2)) + sigma * noise((2, 1, 8, 8))).double()
     expected = []
@@ -165,7 +179,7 @@ def test_registered_with_an_explanation():
 
 
 def test_what_cannot_be_is_refused(training, whole):
-    for options in ({"components": 0}, {"directions": 0}, {"pool": 0.0}, {"pool": float("nan")}):
+    for options in ({"components": 0}, {"directions": 0}, {"pool": 0.0}, {"temperature": float("nan")}):
         with pytest.raises(UserError, match="at least 1|positive and finite"):
             GaussianMixtureDenoiser(training, **options)
     for arguments, options in (

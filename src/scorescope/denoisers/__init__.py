@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from scorescope.denoisers.base import Denoiser, score
     from scorescope.denoisers.classical import BM3DDenoiser, WaveletDenoiser
     from scorescope.denoisers.closed_form import ClosedFormDenoiser
+    from scorescope.denoisers.committee import CommitteeDenoiser
     from scorescope.denoisers.equivariant import BorderLocalScoreDenoiser, EquivariantLocalScoreDenoiser
     from scorescope.denoisers.gaussian import GaussianDenoiser
     from scorescope.denoisers.gaussian_mixture import GaussianMixtureDenoiser
@@ -31,6 +32,7 @@ __all__ = [
     "BatchedPcaLocalityDenoiser",
     "BorderLocalScoreDenoiser",
     "ClosedFormDenoiser",
+    "CommitteeDenoiser",
     "Denoiser",
     "DenoiserEntry",
     "EquivariantLocalScoreDenoiser",

@@ -41,6 +41,7 @@ class GaussianMixtureDenoiser(Denoiser):
         components: K, at most; fewer where there are fewer than 40 images for each.
         directions: leading principal directions that the mixture lives in.
         pool: as how many images the covariance within all components counts in that of each.
+        temperature: divides the evidence that a noisy image gives for a component; above 1 it decides later.
         seed: of the search for components.
 
     Attributes:
@@ -48,7 +49,8 @@ class GaussianMixtureDenoiser(Denoiser):
         chosen: which entries of `images` these are.
 
     Raises:
-        UserError: components or directions below 1, pool not positive and finite, images too large for a covariance matrix.
+        UserError: components or directions below 1, pool or temperature not positive and finite, images too large for a
+            covariance matrix.
     """
 
     mean: Tensor
@@ -57,17 +59,26 @@ class GaussianMixtureDenoiser(Denoiser):
     mixture: GaussianMixture
 
     def __init__(
-        self, images: ImageSet, *, components: int = 64, directions: int = 256, pool: float = 30.0, seed: int = 0
+        self,
+        images: ImageSet,
+        *,
+        components: int = 64,
+        directions: int = 256,
+        pool: float = 30.0,
+        temperature: float = 1.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(images.image_shape)
         if components < 1 or directions < 1:
             raise UserError(f"components and directions are at least 1, found {components} and {directions}")
-        if not (math.isfinite(pool) and pool > 0):
-            raise UserError(f"the pool's weight must be positive and finite, found {pool}")
+        if not all(math.isfinite(value) and value > 0 for value in (pool, temperature)):
+            raise UserError(
+                f"the pool's weight and the temperature must be positive and finite, found {pool} and {temperature}"
+            )
         found = principal_components(images)
         for name in ("mean", "variances", "directions"):
             self.register_buffer(name, torch.from_numpy(np.array(getattr(found, name))))
-        self.leading = min(directions, len(found.variances))
+        self.leading, self.temperature = min(directions, len(found.variances)), temperature
         self.chosen = drawn(images, seed)
         scores = self.coefficients(images.tensor(self.chosen))[:, : self.leading]
         self.mixture, self.shares = fitted(scores, components, directions=40, pool=pool, seed=seed)
@@ -87,12 +98,13 @@ class GaussianMixtureDenoiser(Denoiser):
     def component_shares(self, noisy: Tensor, sigma: float) -> Tensor:
         """Responsibilities of the components for noisy images of one level, float64 (B, K)."""
         self._move(float64_device(noisy.device))
-        return self.mixture.shares(self.coefficients(noisy)[:, : self.leading], sigma)
+        return self.mixture.shares(self.coefficients(noisy)[:, : self.leading], sigma, self.temperature)
 
     def _filtered(self, coefficients: Tensor, sigma: float) -> Tensor:
         leading, rest = coefficients[:, : self.leading], coefficients[:, self.leading :]
         others = self.variances[self.leading :]
-        return torch.cat([self.mixture.posterior(leading, sigma).mean, rest * (others / (others + sigma**2))], 1)
+        found = self.mixture.posterior(leading, sigma, temperature=self.temperature)
+        return torch.cat([found.mean, rest * (others / (others + sigma**2))], 1)
 
     def _move(self, place: torch.device) -> None:
         # What moves a module moves its buffers, not the mixture.

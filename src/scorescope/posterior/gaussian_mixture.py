@@ -77,11 +77,11 @@ class GaussianMixture:
         found = [self._posterior(*part, roots, sigma, temperature) for part in pieces]
         return Posterior(torch.cat([one.mean for one in found]), torch.cat([one.shares for one in found]))
 
-    def shares(self, noisy: Tensor, sigma: float) -> Tensor:
-        """Responsibilities alone, (B, K), of noisy vectors (B, m)."""
+    def shares(self, noisy: Tensor, sigma: float, temperature: float = 1.0) -> Tensor:
+        """Responsibilities alone, (B, K), of noisy vectors (B, m); `temperature` as in `posterior`."""
         roots = self._roots(sigma)
-        pieces = torch.split(noisy, MOST_AT_ONCE)
-        return torch.cat([torch.softmax(self.log_weights + self._whitened(roots, part)[1], 1) for part in pieces])
+        evidence = [self._whitened(roots, part)[1] for part in torch.split(noisy, MOST_AT_ONCE)]
+        return torch.cat([torch.softmax(self.log_weights + one / temperature, 1) for one in evidence])
 
     def to(self, device: torch.device) -> GaussianMixture:
         """The same on a device."""

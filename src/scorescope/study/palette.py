@@ -33,6 +33,7 @@ DARK_PARTNER = {
     "#44708f": "#93b5d1",
     "#d4709f": "#f0a8c8",
     "#2e4a8b": "#8ea6e8",
+    "#7d2c3b": "#e39aa8",
 }
 """Every colour of the house, with the one that stands for it on a dark page."""
 
@@ -42,9 +43,9 @@ _RAMP = {
     for step in range(9)
 }
 
-BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE, PINK, NAVY = list(DARK_PARTNER)[
-    4:
-]
+BLUE, ORANGE, GREEN, PURPLE, GOLD, VIOLET, TEAL, BROWN, OLIVE, RED, GREY, LEAF, SLATE, PINK, NAVY, MAROON = list(
+    DARK_PARTNER
+)[4:]
 DARK_PARTNER |= _RAMP
 
 BY_NAME = {
@@ -68,6 +69,7 @@ BY_NAME = {
     "wavelet": SLATE,
     "stacked": PINK,
     "local-mixtures": ORANGE,
+    "committee": MAROON,
     "train": BLUE,
     "test": ORANGE,
 }

@@ -21,10 +21,23 @@ from scorescope.lenses.rivals import EVERYWHERE, FLEX, STACKED, Builder, Mechani
 from scorescope.study.workspace import Workspace
 
 DATA_FLEX, BATCHED, CLOSED_FORM = "pspc-flex, data's heatmaps", "pca-locality-batched", "closed-form"
-MIXTURE, LOCAL_MIXTURES = "gaussian-mixture", "local-mixtures"
-ROWS = (GAUSSIAN, MIXTURE, CLOSED_FORM, SQUARE, LOCAL_MIXTURES, STACKED, PCA, BATCHED, FLEX, DATA_FLEX, *EVERYWHERE)
+MIXTURE, LOCAL_MIXTURES, COMMITTEE = "gaussian-mixture", "local-mixtures", "committee"
+ROWS = (
+    GAUSSIAN,
+    MIXTURE,
+    CLOSED_FORM,
+    SQUARE,
+    COMMITTEE,
+    LOCAL_MIXTURES,
+    STACKED,
+    PCA,
+    BATCHED,
+    FLEX,
+    DATA_FLEX,
+    *EVERYWHERE,
+)
 """The quickest first."""
-NEW = (MIXTURE, LOCAL_MIXTURES)
+NEW = (MIXTURE, LOCAL_MIXTURES, COMMITTEE)
 """Those that this project adds."""
 _OWN = (DATA_FLEX, PCA, BATCHED)
 

@@ -24,11 +24,11 @@ from scorescope.lenses.against import Against, compare, levels_table, overall_ta
 from scorescope.lenses.comparison import ENOUGH_INPUTS, Compared
 from scorescope.lenses.inputs import HELD_OUT, IN_WORDS, REVERSE
 from scorescope.lenses.mechanisms import GAUSSIAN, PCA, describe, show_explained
-from scorescope.lenses.rivals import EVERYWHERE
+from scorescope.lenses.rivals import EVERYWHERE, FLEX
 from scorescope.lenses.samples import sample_sheet
 from scorescope.lenses.subject import OPTIMAL
 from scorescope.papers.niedoba2025.compared import ComparedConfig, OwnTraining, open_comparison
-from scorescope.papers.protocols.contenders import BATCHED, NEW, ContenderConfig, Contenders
+from scorescope.papers.protocols.contenders import BATCHED, COMMITTEE, NEW, ROWS, ContenderConfig, Contenders
 from scorescope.papers.protocols.shared_noise import Sampled, SamplingConfig, sample, sigmas_of
 from scorescope.probes.intervals import Estimate, mean_over_images
 from scorescope.probes.sample_agreement import QUANTITIES, Agreement, agreement
@@ -247,18 +247,13 @@ def _claims(results: Results, one: Compared, agreements: Mapping[str, Agreement]
                 config,
             )
         )
-    others = tuple(name for name in agreements if name not in NEW)
-    results.claims.append(
-        _ahead(
-            f"A mixture of Gaussians, whole or in windows, predicts {one.name}'s samples better than every other"
-            " training-free denoiser does.",
-            OWN,
-            agreements,
-            NEW,
-            others,
-            config,
-        )
-    )
+    unseeing = tuple(name for name in (OPTIMAL, *ROWS) if name in agreements and name not in (COMMITTEE, FLEX))
+    for whom, rivals in (
+        ("every other denoiser that has seen no network", unseeing),
+        ("PSPC-Flex that has seen it", (FLEX,)),
+    ):
+        sentence = f"A committee of theories that decide late predicts {one.name}'s samples better than {whom}."
+        results.claims.append(_ahead(sentence, OWN, agreements, (COMMITTEE,), rivals, config))
 
 
 def _ahead(
@@ -296,10 +291,10 @@ def _deviation_claims(results: Results, against: Sequence[Against], config: Shar
         if one.kind not in (HELD_OUT, REVERSE):
             continue
         sentence = (
-            f"On {IN_WORDS[one.kind]} a mixture of Gaussians, whole or in windows, explains more of what {one.network} does"
-            " instead of memorizing than every other training-free denoiser does."
+            f"On {IN_WORDS[one.kind]} a mixture of Gaussians, or a committee with them, explains more of what {one.network}"
+            " does instead of memorizing than every other training-free denoiser does."
         )
-        quantity = "explained deviation over all levels: the best mixture's minus the best other's"
+        quantity = "explained deviation over all levels: the best of these minus the best other's"
         rule = Rule(above=0.0)
         shares = {name: float(one.overall(name).value[0]) for name in one.names}
         known = {name: share for name, share in shares.items() if np.isfinite(share)}
