@@ -6,6 +6,7 @@ on a multiprocessor. The table says for which shapes the kernels of `posterior.d
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -20,17 +21,18 @@ from benchmarks.harness import RESULTS
 KEPT = (16, 32, 64, 128, 256)
 ROWS = (16, 64)
 _KINDS = {
-    "int8": ("images", "nearest", "digits"),
-    "int32": ("places", "sizes", "kept", "nearest_norm", "base", "shifts", "order", "found"),
+    "int8": ("images", "nearest", "digits", "members"),
+    "int32": ("places", "sizes", "kept", "nearest_norm", "base", "shifts", "order", "found", "blocks"),
     "float16": ("high", "low"),
     "float32": ("unit", "scale", "largest", "total", "values", "logits"),
     "float64": ("norms", "tops", "floor", "sums"),
 }
-# What has another type in the kernels of two passes than in attention's.
+_MODULES = {"attend": "attention_kernel", "attend_masks": "dense_kernel"}
+# What has another type in the kernels of two passes than in the others.
 _IN_TWO_PASSES = dict.fromkeys(("unit", "scale", "largest"), "float64")
 _SHORT = {"int8": "*i8", "int32": "*i32", "float16": "*fp16", "float32": "*fp32", "float64": "*fp64"}
 # Sizes that are multiples of 16 as they are used; of images too, at 3 × 32 × 32.
-_ALIGNED = ("batch", "width", "kept_width", "stride")
+_ALIGNED = ("batch", "width", "kept_width", "stride", "rows")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def keep() -> str:
 
 def cases() -> Iterator[Case]:
     """Every shape that `posterior.device` launches on a large device."""
-    from scorescope.posterior.device import attention, two_passes
+    from scorescope.posterior.device import attention, dense, two_passes
 
     sizes = {"IMAGES": attention._IMAGES, "TERMS": attention._TERMS}
     for rows in ROWS:
@@ -76,6 +78,9 @@ def cases() -> Iterator[Case]:
             )
     moved = {"ROWS": 64, "KEPT": 16, "SHIFTED": True} | sizes
     yield Case("attend", "64 windows from every place, 16 values kept", moved, attention.tile(16, 64)[1], 2)
+    tiles = {"ROWS": dense._ROWS, "IMAGES": dense._IMAGES, "TERMS": dense._TERMS}
+    for said, ones in (("16 noisy images", ()), ("one noisy image", ("batch",))):
+        yield Case("attend_masks", f"dense masks, {said}", tiles, dense._WARPS, 2, ones)
     for part, what in enumerate(("whole images", "parts")):
         images, terms, kept = two_passes._IMAGES[part], two_passes._TERMS[part], two_passes._KEPT[part]
         for rows in ROWS:
@@ -87,14 +92,16 @@ def cases() -> Iterator[Case]:
                 more = {"KEPT": kept, "MOMENTS": moments, "IMAGES": images // pieces, "PIECES": pieces}
                 said = shape + (", with moments" if moments else "")
                 yield Case("average", said, constants | more, two_passes._WARPS, 2)
+    for rows in ROWS:
+        tiles = {"ROWS": rows, "IMAGES": two_passes._IMAGES[0], "KEPT": two_passes._KEPT[0]}
+        yield Case("combine", f"whole images, {rows} rows of weights", tiles, two_passes._WARPS, 2)
     yield Case("select", "64 noisy images", {"ROWS": 64, "BLOCK": two_passes._BLOCK}, two_passes._WARPS, 3)
 
 
 def smallest(case: Case) -> Case:
     """The same for one training image of one value, in one range."""
-    return replace(
-        case, shape=f"{case.shape}, one training image of one value", ones=("count", "stride", "across", "splits")
-    )
+    ones = ("stride", "across", "most", *case.ones)  # counts and splits are not specialized
+    return replace(case, shape=f"{case.shape}, one training image of one value", ones=ones)
 
 
 def compiled(case: Case) -> tuple[int, int, int, str]:
@@ -103,11 +110,10 @@ def compiled(case: Case) -> tuple[int, int, int, str]:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from scorescope.posterior.device import attention_kernel, two_pass_kernels
-
-    kernel = getattr(attention_kernel if case.name == "attend" else two_pass_kernels, case.name)
+    module = _MODULES.get(case.name, "two_pass_kernels")
+    kernel = getattr(importlib.import_module(f"scorescope.posterior.device.{module}"), case.name)
     types = {name: kind for kind, those in _KINDS.items() for name in those}
-    if case.name != "attend":
+    if case.name not in _MODULES:
         types |= _IN_TWO_PASSES
     absent = ("places", "sizes", "kept") if case.constants.get("WHOLE") else ()
     constants = case.constants | dict.fromkeys(absent) | dict.fromkeys(case.ones, 1)
@@ -142,7 +148,8 @@ def _table() -> str:
         "# kernels",
         "",
         f"The kernels of `posterior.device`, compiled for sm_90 by Triton {triton.__version__} without a card: `attend` in",
-        "`attention_kernel`, the others in `two_pass_kernels`. What they take on a card is in no file yet (`docs/device.md`).",
+        "`attention_kernel`, `attend_masks` in `dense_kernel`, the others in `two_pass_kernels`. What they take on a card is",
+        "in no file yet (`docs/device.md`).",
         "",
         "| kernel | shape | warps | registers | stack | shared memory | matrix units |",
         "| --- | --- | ---: | ---: | ---: | ---: | --- |",

@@ -25,8 +25,8 @@ def test_kernels_compile_for_many_images_and_for_one():
     done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, env=own, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert {line[0] for line in lines} == {"attend", "score", "select", "average"}
-    assert len(lines) == 14
+    assert {line[0] for line in lines} == {"attend", "attend_masks", "score", "select", "average", "combine"}
+    assert len(lines) == 18
     for _, registers, stack, shared in lines:
         assert int(registers) <= 255
         assert int(stack) <= 64

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
+from tests.distributed import device_job
 
 from scorescope.app import runs
 from scorescope.data.images import ImageSet
@@ -189,6 +190,8 @@ def take_part(target: Path) -> None:
     found["agreements"] = agreements(target.parent) | {"largest difference between processes": max(copies)}
     found["cells"] = cells(target.parent)
     if process_count() == 2:
+        found["on a device"] = device_job.answers()
+        found["agreements"]["kernels"] = from_all(device_job.agreed())
         found["training"] = training(target.parent)
     if not launch.is_silent():
         torch.save(found, target)
@@ -213,5 +216,7 @@ def start(processes: int, target: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if "kernels" in device_job.WAYS:
+        importlib.import_module("triton")  # once, before the processes part
     for folder in map(Path, sys.argv[1:]):
         start(int(folder.name), folder / "found.pt")

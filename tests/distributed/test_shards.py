@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.distributed import job
+from tests.conftest import relative_error
+from tests.distributed import device_job, job
+from tests.posterior import oracles
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,8 @@ def jobs(single, tmp_path_factory):
     for one in folders.values():
         one.mkdir()
     environment = os.environ | {"SCORESCOPE_CACHE": str(folder / "cache")}
-    environment |= {"PYTHONPATH": str(Path(job.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    where = [str(Path(job.__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment |= {"PYTHONPATH": os.pathsep.join(where), "OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [sys.executable, job.__file__, *folders.values()], env=environment, capture_output=True, text=True, timeout=240
     )
@@ -56,6 +59,44 @@ def test_shards_find_what_one_process_finds(single, shared, kind):
         assert {name.split()[0] for name in found[kind]} == set(job.from_images())
     for name, expected in single[kind].items():
         np.testing.assert_allclose(found[kind][name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def two_devices(jobs):
+    """What two processes find with the device's engine, by its kernels too."""
+    pytest.importorskip("triton")
+    return torch.load(jobs[2] / "found.pt", weights_only=False)
+
+
+def test_shards_on_devices_find_what_one_finds(two_devices):
+    alone = device_job.answers()
+    assert two_devices["on a device"].keys() == alone.keys()
+    for name, expected in alone.items():
+        found, size = two_devices["on a device"][name], np.abs(expected[np.isfinite(expected)]).max(initial=1e-3)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * size, err_msg=name)
+
+
+@pytest.mark.parametrize("way", ["kernels", "sums"])
+def test_shards_on_devices_find_what_the_definition_gives(two_devices, way):
+    found, known = two_devices["on a device"], device_job.images(device_job.COUNTS["many"]).tensor().double().numpy()
+    asked = list(zip(device_job.noisy("many").numpy(), device_job.SIGMAS.tolist(), strict=True))
+    whole = [oracles.optimal(noisy, known, sigma).reshape(-1) for noisy, sigma in asked]
+    windows = [oracles.square_patches(noisy, known, sigma, 3).reshape(-1) for noisy, sigma in asked[:2]]
+    entries = [_entries(*each, masks, known) for each, masks in zip(asked, device_job.masks(), strict=True)]
+    for name, expected in {"whole": whole, "windows": windows, "entries": entries}.items():
+        for own, true in zip(found[f"many {way} {name}"], expected, strict=name != "windows"):
+            assert relative_error(own, true) < 1e-5, name
+
+
+def _entries(noisy, sigma, masks, known):
+    """Every pixel-channel from the mask of its own, by definition."""
+    members, flat = masks.members.double().numpy(), known.reshape(len(known), -1)
+    logits = -((noisy.reshape(-1) - flat) ** 2) @ members.T / (2 * sigma**2)
+    return (oracles.softmax(logits.T) * flat.T).sum(1)
+
+
+def test_kernels_run_in_every_process_or_in_none(two_devices):
+    assert two_devices["agreements"]["kernels"] == [[False, True], [False, True]]
 
 
 def test_every_process_has_the_same_bits(shared):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import sys
@@ -35,6 +36,13 @@ def available_device(name: torch.device | str) -> torch.device:
         reason = " ".join(str(error).strip().partition("\n")[0].split())
         raise UserError(_unusable(str(name), reason)) from error
     return device
+
+
+def made_current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """While this is open, a CUDA device is the current one: Triton launches on that, wherever its arguments are."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _unusable(name: str, reason: str = "") -> str:

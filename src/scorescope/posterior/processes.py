@@ -84,9 +84,9 @@ def from_first(values: Tensor) -> Tensor:
     """The tensor of process 0 in every process: inputs that differ in the last bit would not share one posterior."""
     if process_count() == 1:
         return values
-    copy = values.detach().contiguous().clone()
+    copy = _reachable(values.detach().contiguous().clone())
     dist.broadcast(copy, 0)
-    return copy
+    return copy.to(values.device)
 
 
 def check_same_images(images: ImageSet) -> None:
@@ -111,6 +111,11 @@ def _reduced(values: npt.NDArray[Any], operation: Any) -> npt.NDArray[Any]:
 
 
 def _to_device(values: npt.NDArray[Any]) -> Tensor:
-    """A copy where the process group can reach it: a group that only has NCCL takes tensors on the device alone."""
-    tensor = torch.from_numpy(np.array(values))
-    return tensor.to(torch.device("cuda", torch.cuda.current_device())) if dist.get_backend() == "nccl" else tensor
+    """A copy where the process group can reach it."""
+    return _reachable(torch.from_numpy(np.array(values)))
+
+
+def _reachable(values: Tensor) -> Tensor:
+    """Where the process group can reach it: a group that only has NCCL takes tensors on the device alone."""
+    there = values.device.type == "cpu" and dist.get_backend() == "nccl"
+    return values.to(torch.device("cuda", torch.cuda.current_device())) if there else values

@@ -12,14 +12,14 @@ from tests.posterior import oracles
 from tests.posterior.device.cases import SIGMAS, between, clean, engine, image_of, question, random_set
 from tests.posterior.device.test_equivariant import definition as equivariant_definition
 
-from scorescope.posterior.device import attention, two_passes
+from scorescope.posterior.device import attention, dense, placement, two_passes
 from scorescope.posterior.device.regions import MaskMatrix, Windows
 from scorescope.posterior.windows import Window
 
 pytest.importorskip("triton")
 
 # Two chunks and a bit, streamed; everything resident.
-STREAMED = {"resident_bytes": 0, "work_bytes": 1}
+STREAMED = {"resident_bytes": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,7 @@ def _small_programs(monkeypatch):
     for name, value in {"_IMAGES": 32, "_TERMS": 32, "_MOST_KEPT": 128, "_PROGRAMS": 60}.items():
         monkeypatch.setattr(attention, name, value)
     monkeypatch.setattr(two_passes, "_ROWS", 16)
+    monkeypatch.setattr(placement, "LARGEST_STREAMED_CHUNK", 1)  # so 64 images at a time
     monkeypatch.setattr(attention, "runs_on", lambda place: True)
 
 
@@ -55,6 +56,7 @@ def compare(found, expected, images):
         ((3, 6, 7), 100, 4, STREAMED),  # 48 values: two tiles of them
         ((1, 5, 9), 33, 5, {}),  # one channel, as tall as the image
         ((3, 4, 6), 1, 2, {}),  # one image
+        ((1, 3, 3), 33, 2, {"work_bytes": 1}),  # one part at a time
     ],
 )
 def test_composites_of_windows_match_the_definition(shape, count, side, budget, device):
@@ -106,20 +108,23 @@ def test_masks_match_the_definition(device):
     compare(mean, expected, images)
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_entries_match_the_definition(binary, device, monkeypatch):
-    monkeypatch.setattr(attention, "worth_it", lambda *_: True)
-    images = random_set(4, 40, (2, 3, 4))
-    sigmas = (0.3, 5.0)
+@pytest.mark.parametrize("kind", ["gathered", "dense", "weights"])
+def test_entries_match_the_definition(kind, device, monkeypatch):
+    monkeypatch.setattr(dense, "worth_it", lambda *_: kind == "dense")
+    for name, value in {"_ROWS": 16, "_IMAGES": 32, "_TERMS": 32}.items():
+        monkeypatch.setattr(dense, name, value)
+    images = random_set(4, 40, (2, 4, 5))
+    sigmas, budget = (SIGMAS, STREAMED) if kind == "dense" else ((0.3, 5.0), {})
     noisy, known, rng = between(images, sigmas), clean(images), np.random.default_rng(5)
-    weights = (rng.random((24, 24)) < 0.2).astype(np.float32) * (1 if binary else 0.5)
+    weights = (rng.random((40, 40)) < 0.2).astype(np.float32) * (0.5 if kind == "weights" else 1)
     weights[3] = 0  # nothing to go by: the mean of all images
-    masks = MaskMatrix.of(weights.reshape(24, 2, 3, 4), device)
-    mean = engine(images, device).entries.mean(*question(noisy, sigmas, device), [masks] * 2)
+    weights[16:32, :32] = 0  # a block that is left out
+    masks = MaskMatrix.of(weights.reshape(40, 2, 4, 5), device)
+    mean = engine(images, device, budget).entries.mean(*question(noisy, sigmas, device), [masks] * len(sigmas))
     expected = []
-    for y, sigma in zip(noisy.reshape(2, -1), sigmas, strict=True):
+    for y, sigma in zip(noisy.reshape(len(sigmas), -1), sigmas, strict=True):
         logits = -((y - known.reshape(40, -1)) ** 2) @ weights.T.astype(np.float64) / (2 * sigma**2)
-        expected.append((oracles.softmax(logits.T) * known.reshape(40, -1).T).sum(1).reshape(2, 3, 4))
+        expected.append((oracles.softmax(logits.T) * known.reshape(40, -1).T).sum(1).reshape(2, 4, 5))
     compare(mean, expected, images)
 
 
@@ -137,11 +142,15 @@ def test_order_and_chunks_change_nothing(seed, count, sigma):
 
 
 def test_matrices_are_multiplied_where_masks_are_dense():
-    sparse, dense = (MaskMatrix.of(torch.ones(8, 1, 8, 16) * share, "cpu") for share in (0, 1))
-    few, many = attention.Parts.of_entries(sparse), attention.Parts.of_entries(dense)
+    sparse, full = (MaskMatrix.of(torch.ones(8, 1, 8, 16) * share, "cpu") for share in (0, 1))
+    few, many = attention.Parts.of_entries(sparse), attention.Parts.of_entries(full)
     assert attention.worth_it(few, 1, 3072)
     assert not attention.worth_it(many, 1, 128)
     assert attention.worth_it(many, 16, 3072)
+    # Bytes and blocks of masks: for one noisy image, where it fills matrix units, and where masks have values in common.
+    assert dense.worth_it(full, 1)
+    assert not dense.worth_it(full, 16)
+    assert not dense.worth_it(MaskMatrix.of(torch.eye(128).reshape(128, 1, 8, 16), "cpu"), 1)
 
 
 def test_lists_of_places_are_made_once_and_go_with_their_masks():
@@ -160,12 +169,14 @@ def test_lists_of_places_are_made_once_and_go_with_their_masks():
 @pytest.mark.slow
 def test_the_trial_that_comes_before_tells_a_right_kernel_from_a_wrong_one(device, monkeypatch):
     assert attention.is_right_on.__wrapped__(device)
-    for name in ("_part_means", "_in_two_passes", "_whole_means"):
-        right = getattr(attention, name)
-        for wrong in (lambda *asked: 1.001 * right(*asked), lambda *asked: 1 / 0):  # noqa: B023
-            monkeypatch.setattr(attention, name, wrong)
+    tried = {"_in_two_passes": attention, "_whole_means": attention, "entries": dense, "weighted_sums": two_passes}
+    for name, module in tried.items():
+        right = getattr(module, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *asked: 1.001 * right(*asked))  # noqa: B023
             assert not attention.is_right_on.__wrapped__(device)
-        monkeypatch.setattr(attention, name, right)
+    monkeypatch.setattr(attention, "_part_means", lambda *asked: 1 / 0)
+    assert not attention.is_right_on.__wrapped__(device)
 
 
 @pytest.mark.slow

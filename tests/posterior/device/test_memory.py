@@ -41,7 +41,7 @@ class PeakMemory(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
-                key, size = storage.data_ptr(), storage.nbytes()
+                key, size = storage._cdata, storage.nbytes()
                 if key not in self.holders:
                     self.holders[key] = [0, size]
                     self.now += size

@@ -11,6 +11,7 @@ from tests.posterior.device.cases import BUDGETS, SIGMAS, between, clean, engine
 
 from scorescope.data.images import ImageSet
 from scorescope.posterior import integer_product
+from scorescope.posterior.device import attention, two_passes
 from scorescope.posterior.device import whole_image as module
 from scorescope.posterior.device.digits import to_fixed_point
 from scorescope.posterior.units import LEVELS_PER_UNIT
@@ -45,8 +46,13 @@ def test_sums_match_those_of_the_processor(budget, device):
     np.testing.assert_allclose(evidence, reference.log_evidence(expected, spread.cpu().numpy()), rtol=1e-7, atol=1e-5)
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_covariance_products_match_the_definition(budget, device):
+@pytest.mark.parametrize("budget", [*BUDGETS, None])
+def test_covariance_products_match_the_definition(budget, device, monkeypatch):
+    if budget is None:  # the kernels of matrix units, under Triton's interpreter where there are none
+        pytest.importorskip("triton")
+        monkeypatch.setattr(attention, "runs_on", lambda place: True)
+        for name, value in {"_IMAGES": (32, 16), "_KEPT": (32, 32), "_PROGRAMS": 12}.items():
+            monkeypatch.setattr(two_passes, name, value)
     images = random_set(3, 150)
     sigmas = (0.3, 1.0, 5.0, 80.0)
     noisy, known = between(images, sigmas), levels(clean(images))

@@ -20,7 +20,7 @@ LOWEST = tl.constexpr(-1e30)
 FARTHEST = tl.constexpr(2**30)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "splits"])
 def attend(  # type: ignore[no-untyped-def]
     images,
     places,

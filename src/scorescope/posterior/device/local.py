@@ -195,10 +195,12 @@ def grouped(store: DeviceStore, noisy: Tensor, sigma: Tensor, regions: list[R]) 
     alike: dict[R, list[int]] = {}
     for row, each in enumerate(regions):
         alike.setdefault(each, []).append(row)
-    count = store.chunk_images(max(_bytes_per_pair(each, noisy) for each in alike))
+    largest = max(_bytes_per_pair(each, noisy) for each in alike)
+    # Processes merge group by group, and so must all have the same groups, also where only some of them stream.
+    count, affordable = store.chunk_images(largest), store.affordable_images(largest)
     groups = []
     for each, rows in alike.items():
-        images_bytes = min(count, store.images.stored) * _bytes_per_pair(each, noisy)
+        images_bytes = min(affordable, store.images.stored) * _bytes_per_pair(each, noisy)
         together = max(1, store.work_bytes // images_bytes)
         for first in range(0, len(rows), together):
             groups.append(Group.of(rows[first : first + together], each, noisy, sigma))

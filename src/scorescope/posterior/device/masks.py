@@ -2,7 +2,8 @@
 
 Squared differences of all pixels times the matrix of masks are the distances in every mask at once; weights times the same
 matrix go back to the pixels. Both products are float32, in full or in TF32 as `torch.backends` has it: at low noise TF32
-rounds differences of distances away.
+rounds differences of distances away. Where the device has matrix units and Triton, masks of 0 and 1 go there instead: places
+are gathered (`attention`), or blocks of masks multiplied with bytes (`dense`), whichever is less work.
 
 - *composite* (Niedoba et al. 2025, PSPC-Flex): a pixel is the average of the posterior means of all masks over it;
 - *own entry* (Lukoianov et al. 2025): every pixel-channel comes from a mask of its own, over pixel-channels.
@@ -11,12 +12,13 @@ rounds differences of distances away.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from scorescope.foundation import UserError
-from scorescope.posterior.device import attention
+from scorescope.posterior.device import attention, dense
 from scorescope.posterior.device.centred import centre_means
 from scorescope.posterior.device.local import LocalPasses
 from scorescope.posterior.device.parts import Parts, is_binary
@@ -55,12 +57,21 @@ class DeviceCompositePosterior:
         Raises:
             UserError: a pixel that is in no mask.
         """
-        for each in set(masks):
+        different = list(dict.fromkeys(masks))
+        for each in different:
             _check_cover(each)
         if attention.runs_on(noisy.device):
             channels = self.store.images.image_shape[0]
-            parts = {each: Parts.of_masks(each, channels) for each in set(masks)}
-            return from_levels(_attended(self.store, noisy, sigma, masks, parts, attention.composite))
+            parts = {each: Parts.of_masks(each, channels) for each in different}
+            if all(attention.fits(each) for each in parts.values()):
+                return from_levels(
+                    _alike_together(
+                        noisy,
+                        sigma,
+                        masks,
+                        lambda each, some, levels: attention.composite(self.store, some, levels, parts[each]),
+                    )
+                )
         pieces = []
         for first in range(0, len(noisy), MOST_ROWS):
             rows = slice(first, first + MOST_ROWS)
@@ -95,12 +106,14 @@ class DeviceEntryPosterior:
             Images in [-1, 1], float64 (B, d).
         """
         if attention.runs_on(noisy.device):
-            parts = {each: Parts.of_entries(each) for each in set(masks) if is_binary(each)}
             batch = len(noisy) // len(set(masks))
-            if len(parts) == len(set(masks)) and all(
-                attention.worth_it(each, batch, noisy.shape[1]) for each in parts.values()
-            ):
-                return from_levels(_attended(self.store, noisy, sigma, masks, parts, attention.entries))
+            ways = {each: self._on_matrix_units(each, batch) for each in dict.fromkeys(masks)}
+            if all(ways.values()):
+                return from_levels(
+                    _alike_together(
+                        noisy, sigma, masks, lambda each, some, levels: cast("_Way", ways[each])(some, levels)
+                    )
+                )
         flat = noisy[:, None, None]  # one channel and one row: every pixel-channel is a place of its own
         pieces = []
         for first in range(0, len(noisy), MOST_ROWS):
@@ -108,20 +121,30 @@ class DeviceEntryPosterior:
             pieces.append(from_levels(centre_means(self.store, flat[rows], sigma[rows], list(masks[rows])))[:, 0, 0])
         return torch.cat(pieces)
 
+    def _on_matrix_units(self, masks: MaskMatrix, batch: int) -> _Way | None:
+        """How means are found there for about so many noisy images; None where masks are weights, or sums less work."""
+        if not is_binary(masks):
+            return None
+        if dense.worth_it(masks, batch):
+            return lambda noisy, sigma: dense.entries(self.store, noisy, sigma, masks)
+        parts, dimension = Parts.of_entries(masks), masks.members.shape[1]
+        if attention.fits(parts) and (dimension <= dense.MOST_VALUES or attention.worth_it(parts, batch, dimension)):
+            return lambda noisy, sigma: attention.entries(self.store, noisy, sigma, parts)
+        return None
 
-def _attended(
-    store: DeviceStore,
-    noisy: Tensor,
-    sigma: Tensor,
-    masks: Sequence[MaskMatrix],
-    parts: dict[MaskMatrix, Parts],
-    together: Callable[[DeviceStore, Tensor, Tensor, Parts], Tensor],
+
+# Noisy images (B, d) and noise levels (B,), in grey levels, to posterior means.
+_Way = Callable[[Tensor, Tensor], Tensor]
+
+
+def _alike_together(
+    noisy: Tensor, sigma: Tensor, masks: Sequence[MaskMatrix], mean: Callable[[MaskMatrix, Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Posterior means in grey levels (B, d), noisy images with the same masks together."""
+    """Posterior means in grey levels (B, d), noisy images with the same masks together, in an order that all processes have."""
     means = torch.empty_like(noisy)
-    for each, those in parts.items():
+    for each in dict.fromkeys(masks):
         rows = [row for row, own in enumerate(masks) if own is each]
-        means[rows] = together(store, noisy[rows], sigma[rows], those)
+        means[rows] = mean(each, noisy[rows], sigma[rows])
     return means
 
 

@@ -49,7 +49,7 @@ class Parts:
         """Of masks of 0 and 1 over pixel-channels, mask m keeping value m."""
         known, members = _of_matrices.setdefault(masks, {}), masks.members
         if None not in known:
-            places, sizes = _packed(_indices(members))
+            places, sizes = packed_indices(members)
             known[None] = cls(
                 places, sizes, torch.arange(len(members), dtype=torch.int32, device=members.device)[:, None]
             )
@@ -87,6 +87,11 @@ def _of_channels(pixels: Tensor, channels: int, plane: int) -> Tensor:
     """Places of pixels (parts, n), −1 for none, in all channels: (parts, C·n)."""
     planes = plane * torch.arange(channels, device=pixels.device)[:, None]
     return torch.where(pixels[:, None] >= 0, pixels[:, None] + planes, -1).flatten(1)
+
+
+def packed_indices(members: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each row (places,) is not 0, int32 (rows, most), −1 behind the last, and how often, int32 (rows,)."""
+    return _packed(_indices(members))
 
 
 def _packed(places: Tensor) -> tuple[Tensor, Tensor]:

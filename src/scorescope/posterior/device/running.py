@@ -39,10 +39,10 @@ class RunningMeans:
     def count_from(self, largest: Tensor) -> None:
         """Count from `largest`, at least as large as what is counted from now."""
         self.total = rescaled(self.total, self.largest, largest)
-        self.values = rescaled(self.values, self.largest, largest)
+        self.values.mul_(rescaled(torch.ones_like(self.total), self.largest, largest))
         self.largest = largest
 
     def mean(self) -> Tensor:
-        """Over the training images of all processes, float64 (values, *shape)."""
+        """Over the training images of all processes, float64 (values, *shape); the sums are used up."""
         self.count_from(merge_maxima(self.largest))
-        return merge_sums(self.values) / merge_sums(self.total)
+        return merge_sums(self.values).div_(merge_sums(self.total))

@@ -101,9 +101,13 @@ class DeviceStore:
         """Whether all bytes stay on the device."""
         return self.placement.is_resident
 
+    def affordable_images(self, bytes_per_image: int) -> int:
+        """How many images may be in work where each needs so many bytes of intermediate results: the same in every process."""
+        return max(CHUNK_MULTIPLE, self.work_bytes // max(1, bytes_per_image))
+
     def chunk_images(self, bytes_per_image: int) -> int:
-        """How many images a chunk may have where each needs so many bytes of intermediate results; at least 64."""
-        count = max(CHUNK_MULTIPLE, self.work_bytes // max(1, bytes_per_image))
+        """How many of them a chunk may have, at least 64; fewer where images are streamed, as some processes may do."""
+        count = self.affordable_images(bytes_per_image)
         if not self.is_resident:
             count = min(count, max(CHUNK_MULTIPLE, placement.LARGEST_STREAMED_CHUNK // self._image_bytes))
         return count // CHUNK_MULTIPLE * CHUNK_MULTIPLE

@@ -3,7 +3,8 @@
 `score` is a product of bytes: a noisy image is written as its nearest bytes and three digits of what is left, each multiplied
 with the training images without rounding, and put together in float64. What it stores for every pair is a float32: the
 logit counted from the largest of its tile of training images. `select` finds the largest of all and the tiles that have any
-weight, and `average` multiplies the weights with the images of those tiles. None waits for the processor.
+weight, and `average` multiplies the weights with the images of those tiles. None waits for the processor. `combine` multiplies
+any weights with images.
 
 Logits are in bits, ``log₂(e) (2 y·x − ‖x‖²) / 2σ²``. Rows are (part, noisy image) pairs, part by part.
 """
@@ -21,7 +22,7 @@ NEGLIGIBLE = tl.constexpr(44.0)
 NATS = tl.constexpr(0.6931471805599453)
 
 
-@triton.jit(do_not_specialize=["tiles"])
+@triton.jit(do_not_specialize=["count", "tiles"])
 def score(  # type: ignore[no-untyped-def]
     images,
     places,
@@ -141,7 +142,7 @@ def select(  # type: ignore[no-untyped-def]
     tl.store(found + group, number)
 
 
-@triton.jit(do_not_specialize=["tiles"])
+@triton.jit(do_not_specialize=["count", "tiles"])
 def average(  # type: ignore[no-untyped-def]
     images,
     kept,
@@ -229,3 +230,52 @@ def average(  # type: ignore[no-untyped-def]
         if MOMENTS:
             tl.store(sums + splits * rows + out, logit_sum.to(tl.float64))
             tl.store(sums + 2 * splits * rows + out, norm_sum)
+
+
+@triton.jit(do_not_specialize=["count", "splits"])
+def combine(  # type: ignore[no-untyped-def]
+    images,
+    high,
+    low,
+    values,
+    count,
+    stride,
+    width,
+    rows,
+    splits,
+    ROWS: tl.constexpr,
+    IMAGES: tl.constexpr,
+    KEPT: tl.constexpr,
+):
+    """Sums of training images with weights of any sign.
+
+    Args:
+        images: int8 (count, stride): training images in centred grey levels.
+        high: float16 (rows, width): weights, in units of a row's largest over WEIGHT_UNIT; zeros beyond `count`, and
+        low: float16, the same shape: what float16 leaves of them.
+        values: float32 (splits, rows, stride), written: weighted values, in those units.
+        count: training images.
+        stride: values of an image.
+        width: a multiple of IMAGES.
+        rows: a multiple of ROWS.
+        splits: into how many ranges the training images are cut.
+        ROWS: rows of a program.
+        IMAGES: training images at a time.
+        KEPT: values of a program.
+    """
+    which, split = tl.program_id(0), tl.program_id(1)
+    blocks = tl.cdiv(stride, KEPT)
+    row = ((which // blocks) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    v = (which % blocks) * KEPT + tl.arange(0, KEPT)
+    weighted = tl.zeros([ROWS, KEPT], tl.float32)
+    each = tl.cdiv(tl.cdiv(count, IMAGES), splits) * IMAGES
+    first = split * each
+    for start in range(first, tl.minimum(first + each, count), IMAGES):
+        i = start + tl.arange(0, IMAGES)
+        line = i.to(tl.int64) * stride
+        y = tl.load(images + line[:, None] + v[None, :], mask=(i < count)[:, None] & (v < stride)[None, :], other=0)
+        y = y.to(tl.float16)
+        at = row[:, None] * width + i[None, :]
+        weighted += tl.dot(tl.load(high + at), y, tl.dot(tl.load(low + at), y))
+    out = (split * rows + row) * stride
+    tl.store(values + out[:, None] + v[None, :], weighted, mask=(v < stride)[None, :])

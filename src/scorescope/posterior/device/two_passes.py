@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scorescope.foundation.devices import made_current
 from scorescope.posterior.device.digits import to_bytes_and_digits
 from scorescope.posterior.device.parts import Parts
 
@@ -35,11 +36,18 @@ _BLOCK = 64
 # Bytes of intermediate results for each pair of a row and a training image: the logit, and its tile's.
 BYTES_PER_PAIR = 5
 _BITS = math.log2(math.e)
+# Weights are multiplied by this before they are float16, so that small ones keep their digits.
+_WEIGHT_UNIT = 2.0**14
 
 
 def row_tile(batch: int) -> int:
     """Noisy images of a program, a power of two from 16 on."""
     return min(_ROWS, max(16, 1 << (batch - 1).bit_length()))
+
+
+def padded(batch: int) -> int:
+    """Noisy images that programs handle where so many are asked for."""
+    return -(-batch // row_tile(batch)) * row_tile(batch)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Questions:
         self.rows = row_tile(len(noisy))
         self.images, self.terms, self.kept_tile = (pair[not self.whole] for pair in (_IMAGES, _TERMS, _KEPT))
         # The last image is repeated: it has weight where the last one has, and no other tile is looked at for it.
-        self._repeated = torch.arange(len(noisy) + -len(noisy) % self.rows, device=noisy.device)
+        self._repeated = torch.arange(padded(len(noisy)), device=noisy.device)
         self._repeated.clamp_(max=len(noisy) - 1)
         noisy, sigma = noisy[self._repeated], sigma[self._repeated]
         self.batch = len(noisy)
@@ -123,59 +131,60 @@ class Questions:
         tops = torch.empty(rows, tiles, dtype=torch.float64, device=device)
         sizes = {"ROWS": self.rows, "num_warps": _WARPS, "enable_fp_fusion": True, "WHOLE": self.whole}
         known = self.scale if norms is None else norms
-        kernels.score[groups, tiles](
-            images,
-            self.places,
-            self.sizes,
-            known,
-            self.digits,
-            self.unit,
-            self.scale,
-            logits,
-            tops,
-            count,
-            self.dimension,
-            self.batch,
-            self.width,
-            tiles,
-            IMAGES=self.images,
-            TERMS=self.terms,
-            num_stages=3 if self.whole and _has_room(device) else 2,
-            **sizes,
-        )
         largest = torch.empty(rows, dtype=torch.float64, device=device)
         order = torch.empty(groups, tiles, dtype=torch.int32, device=device)
         found = torch.empty(groups, dtype=torch.int32, device=device)
         before = floor[:, self._repeated].flatten() * _BITS
-        kernels.select[(groups,)](
-            tops, before, largest, order, found, tiles, ROWS=self.rows, BLOCK=_BLOCK, num_warps=_WARPS
-        )
         splits = max(1, min(_PROGRAMS // (groups * blocks), tiles), -(-count // MOST_ADDED))
         values = torch.empty(splits, rows, self.kept_width, device=device)
         sums = torch.zeros(3, splits, rows, dtype=torch.float64, device=device)
-        kernels.average[groups * blocks, splits](
-            images,
-            self.kept,
-            known,
-            logits,
-            tops,
-            largest,
-            order,
-            found,
-            values,
-            sums,
-            count,
-            self.dimension,
-            self.batch,
-            self.kept_width,
-            tiles,
-            MOMENTS=moments,
-            IMAGES=self.images // PIECES[not self.whole],
-            PIECES=PIECES[not self.whole],
-            KEPT=self.kept_tile,
-            num_stages=2,
-            **sizes,
-        )
+        with made_current(device):
+            kernels.score[groups, tiles](
+                images,
+                self.places,
+                self.sizes,
+                known,
+                self.digits,
+                self.unit,
+                self.scale,
+                logits,
+                tops,
+                count,
+                self.dimension,
+                self.batch,
+                self.width,
+                tiles,
+                IMAGES=self.images,
+                TERMS=self.terms,
+                num_stages=3 if self.whole and _has_room(device) else 2,
+                **sizes,
+            )
+            kernels.select[(groups,)](
+                tops, before, largest, order, found, tiles, ROWS=self.rows, BLOCK=_BLOCK, num_warps=_WARPS
+            )
+            kernels.average[groups * blocks, splits](
+                images,
+                self.kept,
+                known,
+                logits,
+                tops,
+                largest,
+                order,
+                found,
+                values,
+                sums,
+                count,
+                self.dimension,
+                self.batch,
+                self.kept_width,
+                tiles,
+                MOMENTS=moments,
+                IMAGES=self.images // PIECES[not self.whole],
+                PIECES=PIECES[not self.whole],
+                KEPT=self.kept_tile,
+                num_stages=2,
+                **sizes,
+            )
         shape = (self.count, self.batch)
         return Found(
             largest.reshape(shape)[:, : self.asked] / _BITS,
@@ -184,6 +193,48 @@ class Questions:
             logits,
             tops,
         )
+
+
+def weighted_sums(weights: Tensor, images: Tensor) -> Tensor:
+    """Sums of images with any weights, also negative ones, known to 2⁻²² of a row's largest.
+
+    Args:
+        weights: float64 (R, n).
+        images: bytes (n, d), contiguous.
+
+    Returns:
+        float64 (R, d).
+    """
+    from scorescope.posterior.device import two_pass_kernels as kernels
+
+    (asked, count), (dimension, images_tile, kept_tile) = weights.shape, (images.shape[1], _IMAGES[0], _KEPT[0])
+    rows = row_tile(asked)
+    scale = weights.abs().amax(1, keepdim=True).clamp(min=1e-300) / _WEIGHT_UNIT
+    scaled = functional.pad(weights / scale, (0, -count % images_tile, 0, padded(asked) - asked))
+    high = scaled.half()
+    low = (scaled - high.double()).half()
+    tiles, programs = high.shape[1] // images_tile, len(high) // rows * -(-dimension // kept_tile)
+    splits = max(1, min(_PROGRAMS // programs, tiles), -(-count // MOST_ADDED))
+    values = torch.empty(splits, len(high), dimension, device=images.device)
+    with made_current(images.device):
+        kernels.combine[programs, splits](
+            images,
+            high,
+            low,
+            values,
+            count,
+            dimension,
+            high.shape[1],
+            len(high),
+            splits,
+            ROWS=rows,
+            IMAGES=images_tile,
+            KEPT=kept_tile,
+            num_warps=_WARPS,
+            num_stages=2,
+            enable_fp_fusion=True,
+        )
+    return values.sum(0, dtype=torch.float64)[:asked] * scale
 
 
 def _widened(places: Tensor, multiple: int) -> Tensor:

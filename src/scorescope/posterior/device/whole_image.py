@@ -165,7 +165,7 @@ class DeviceWholeImagePosterior:
         """Of at most `MOST_ROWS` noisy images, in grey levels."""
         if not self._on_matrix_units(noisy.device):
             return self.sums(noisy, sigma).mean
-        held = two_passes.BYTES_PER_PAIR * len(noisy) * self.store.images.stored
+        held = two_passes.BYTES_PER_PAIR * two_passes.padded(len(noisy)) * self.store.images.stored
         if process_count() > 1 or not self.store.is_resident or held > _MOST_RECORDED_BYTES:
             return self._passed(noisy, sigma).merged().mean
         self.store.check()
@@ -265,6 +265,10 @@ class DeviceWholeImagePosterior:
             projections = vector_scale[:, None] * from_digits(digit_products(vector_digits, chunk.T))
             deviations = projections.reshape(batch, count, -1) - along[:, :, None]  # (x − E x)·v
             weighted = (weights[:, None, chosen] * deviations).reshape(batch * count, -1)
+            if self._on_matrix_units(noisy.device):  # which takes images as they lie, not as columns
+                total += two_passes.weighted_sums(weighted, chunk)
+                weight += weighted.sum(1)
+                continue
             digits, scale = to_digits(weighted)
             total += scale[:, None] * from_digits(digit_products(digits, chunk))
             weight += scale * from_digits(digits.sum(2, dtype=torch.int64))

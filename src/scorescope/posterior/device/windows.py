@@ -51,26 +51,33 @@ class DeviceWindowPosterior:
         """
         means = torch.empty_like(noisy)
         for spread in (True, False):
-            rows = torch.tensor([row for row, window in enumerate(windows) if window.spread == spread]).to(noisy.device)
+            rows = [row for row, window in enumerate(windows) if window.spread == spread]
             if attention.runs_on(noisy.device):
-                self._attend(noisy, sigma, windows, rows, means)
-                continue
-            for some in torch.split(rows, MOST_ROWS) if len(rows) else ():
-                regions = self._regions([windows[row] for row in some.tolist()])
+                rows = self._attend(noisy, sigma, windows, rows, means)
+            for first in range(0, len(rows), MOST_ROWS):
+                some = rows[first : first + MOST_ROWS]
                 mean = self._composites if spread else self._centres
-                means[some] = mean(noisy[some], sigma[some], regions)
+                means[some] = mean(noisy[some], sigma[some], self._regions([windows[row] for row in some]))
         return from_levels(means)
 
-    def _attend(self, noisy: Tensor, sigma: Tensor, windows: list[Window], rows: Tensor, means: Tensor) -> None:
-        """Write the means of these rows, in grey levels, those with the same window together."""
-        channels, height, width = self.store.images.image_shape
+    def _attend(self, noisy: Tensor, sigma: Tensor, windows: list[Window], rows: list[int], means: Tensor) -> list[int]:
+        """Write the means of these rows, in grey levels, those with the same window together; returns rows that do not fit."""
         alike: dict[Window, list[int]] = {}
-        for row in rows.tolist():
+        for row in rows:
             alike.setdefault(windows[row], []).append(row)
+        left: list[int] = []
         for window, some in alike.items():
-            parts = Parts.of_windows(Windows(window, height, width), channels, noisy.device)
+            parts = self._parts(window, noisy.device)
+            if not attention.fits(parts):
+                left += some
+                continue
             together = attention.composite if window.spread else attention.entries
             means[some] = together(self.store, noisy[some], sigma[some], parts)
+        return left
+
+    def _parts(self, window: Window, device: torch.device) -> Parts:
+        channels, height, width = self.store.images.image_shape
+        return Parts.of_windows(Windows(window, height, width), channels, device)
 
     def patch_means(self, noisy: Tensor, sigma: Tensor, window: Window) -> Tensor:
         """Posterior means of every window by itself, not put together into images.
@@ -86,9 +93,8 @@ class DeviceWindowPosterior:
         channels, height, width = self.store.images.image_shape
         regions = Windows(window, height, width)
         shape = (*regions.grid, channels, window.height, window.width)
-        if attention.runs_on(noisy.device):
-            parts = Parts.of_windows(regions, channels, noisy.device)
-            found = attention.part_means(self.store, noisy, sigma, parts)
+        if attention.runs_on(noisy.device) and attention.fits(self._parts(window, noisy.device)):
+            found = attention.part_means(self.store, noisy, sigma, self._parts(window, noisy.device))
             return from_levels(found).reshape(len(noisy), *shape)
         total = torch.zeros(len(noisy), *shape, dtype=torch.float64, device=noisy.device)
         for first in range(0, len(noisy), MOST_ROWS):
