@@ -4,7 +4,8 @@ The images are 50,000 of 3×32×32. Every line stands beside plain PyTorch in th
 how fast it multiplies, reads its memory, and copies from page-locked memory. The first table is errors against float64
 (`device_errors`); the last lines run in processes of their own (`device_jobs`), which are ended with the time that is left. A
 line whose time is not left is named and not measured. Results go to ``benchmarks/results/device-NAME``. Without a device it
-says what it needs.
+says what it needs; ``python -m benchmarks device-rehearsal`` goes through all of it on a processor, with a few tiny images, and
+keeps nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +53,7 @@ SHARES = (0.3, 0.5, 0.7)
 EQUIVARIANT_IMAGES, EQUIVARIANT_REFERENCE_IMAGES = 1_000, 40
 # Parts of the plain references that are measured, and scaled.
 PLACES_MEASURED, REFERENCE_IMAGES = 3, 5_000
+ERROR_IMAGES = 2_000
 
 
 @dataclass
@@ -183,10 +187,10 @@ def lines(images: ImageSet, device: torch.device, limits: Limits) -> Iterator[Li
         )
 
 
-def job_lines(images: ImageSet) -> Iterator[Line]:
+def job_lines(images: ImageSet, sizes: device_jobs.Sizes) -> Iterator[Line]:
     """`explain` and training, each in a process of its own, which is ended in time."""
-    yield Line("training", 60, lambda left: device_jobs.training(min(110, max(60, left - 60))))
-    yield Line("explain", 30, lambda left: device_jobs.explain(images, left))
+    yield Line("training", 60, lambda left: device_jobs.training(sizes, min(110, max(60, left - 60))))
+    yield Line("explain", 30, lambda left: device_jobs.explain(images, sizes, left))
 
 
 def _whole_image(kind: str, engine: DeviceEngine, clean: Tensor, batch: int, sigma: float, limits: Limits) -> Line:
@@ -336,21 +340,59 @@ def report(name: str, head: str, errors: list[device_errors.Error], rows: list[R
     return text + device_errors.table(errors)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and where.
+
+    Attributes:
+        images: the training set.
+        device: where.
+        seconds: that it may take.
+        jobs: of what size the jobs are.
+        limits: sizes with which the device's own limits are measured; see `Limits.measure`.
+    """
+
+    images: ImageSet
+    device: torch.device
+    seconds: float
+    jobs: device_jobs.Sizes
+    limits: dict[str, int] = field(default_factory=dict)
+
+
 def keep() -> str:
     """Measure; the page, which is also written into ``results/``."""
     if not torch.cuda.is_available():
         return NO_DEVICE
-    clock, device = Clock(SECONDS), torch.device("cuda", torch.cuda.current_device())
-    images = fifty_thousand()
-    limits = Limits.measure(device)
-    errors = device_errors.measure(images.subset(range(2000)), device)
-    rows, left_out = measured(lines(images, device, limits), clock)
-    more, also = measured(job_lines(images), clock)
-    where = environment(device)
+    device = torch.device("cuda", torch.cuda.current_device())
     name = "device-" + re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
-    head = f"{device_name(device)}, torch {where['torch']}; {limits}. Images: {images.name}. The run took"
-    head += f" {SECONDS - clock.left:.0f} s."
-    text = report(name, head, errors, rows + more, left_out + also)
+    text, content = carried_out(Plan(fifty_thousand(), device, SECONDS, device_jobs.Sizes()), name)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def rehearse(seconds: float = 10 * SECONDS) -> str:
+    """The page of a run through everything on the processor, of which no number means anything; it is kept nowhere."""
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 3, 24, 24), dtype=np.uint8)
+    small = {"model_channels": 16, "channel_mult": [1], "num_blocks": 1}
+    jobs = device_jobs.Sizes("cpu", (3, 24, 24), 2, 1, small, small, len(pixels), "tiny")
+    images, few = ImageSet(pixels, name="random images"), {"size": 64, "words": 2**10}
+    text, content = carried_out(Plan(images, torch.device("cpu"), seconds, jobs, few), "device-rehearsal")
+    json.dumps(content)
+    return text
+
+
+def carried_out(plan: Plan, name: str) -> tuple[str, dict[str, Any]]:
+    """The page of that name, Markdown, and the same as values."""
+    clock = Clock(plan.seconds)
+    limits = Limits.measure(plan.device, **plan.limits)
+    errors = device_errors.measure(plan.images.subset(range(min(ERROR_IMAGES, plan.images.stored))), plan.device)
+    rows, left_out = measured(lines(plan.images, plan.device, limits), clock)
+    more, also = measured(job_lines(plan.images, plan.jobs), clock)
+    where = environment(plan.device)
+    head = f"{device_name(plan.device)}, torch {where['torch']}; {limits}. Images: {plan.images.name}. The run took"
+    head += f" {plan.seconds - clock.left:.0f} s."
     content = {
         "environment": where,
         "limits": asdict(limits),
@@ -358,10 +400,7 @@ def keep() -> str:
         "rows": [asdict(row) | {"share_of_limit": row.share_of_limit} for row in rows + more],
         "left_out": left_out + also,
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
-    return text
+    return report(name, head, errors, rows + more, left_out + also), content
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from scorescope.denoisers import (
     EquivariantLocalScoreDenoiser,
     LocalScoreDenoiser,
     OptimalDenoiser,
+    PcaLocalityDenoiser,
     SquarePatchDenoiser,
 )
 
@@ -42,7 +43,7 @@ class Error:
 
 
 def measure(images: ImageSet, device: torch.device) -> list[Error]:
-    """Of the optimal denoiser, square windows, the local score and the equivariant one."""
+    """Of the optimal denoiser, square windows, the local score, PCA locality and the equivariant one."""
     clean = images.tensor().double().to(device)
     found = [Error("optimal", _errors(OptimalDenoiser(images), clean, whole_images))]
     for side in (side for side in SIDES if side <= min(images.image_shape[1:])):
@@ -50,6 +51,8 @@ def measure(images: ImageSet, device: torch.device) -> list[Error]:
             Error(f"pspc-square, window {side}", _errors(SquarePatchDenoiser(images, side), clean, windows(side)))
         )
     found.append(Error("local-score, window 5", _errors(LocalScoreDenoiser(images, 5), clean, centres(5))))
+    correlated = PcaLocalityDenoiser(images)
+    found.append(Error("pca-locality", _errors(correlated, clean, masks(correlated))))
     few = images.subset(range(min(EQUIVARIANT_IMAGES, images.stored)))
     own = EquivariantLocalScoreDenoiser(few, 5)
     found.append(Error("equivariant-local-score, window 5", _errors(own, clean[: few.stored], every_place(5))))
@@ -103,6 +106,18 @@ def centres(side: int) -> Definition:
                 weights = _weights(noisy[:, rows, columns], clean[:, :, rows, columns], sigma)
                 found[:, row, column] = weights @ clean[:, :, row, column]
         return found
+
+    return definition
+
+
+def masks(denoiser: PcaLocalityDenoiser) -> Definition:
+    """Every pixel-channel from the mask that the denoiser has for it."""
+
+    def definition(noisy: Tensor, clean: Tensor, sigma: float) -> Tensor:
+        members = torch.from_numpy(denoiser.masks(sigma)).to(clean)
+        distances = members @ (noisy - clean).square().flatten(1).T  # (pixel-channels, images)
+        weights = (-distances / (2 * sigma**2)).softmax(1)
+        return (weights * clean.flatten(1).T).sum(1).reshape(noisy.shape)
 
     return definition
 

@@ -1,6 +1,7 @@
 """Training and `explain` on a device, each in a process of its own that says what it has measured, and is ended in time.
 
-``python -m benchmarks.device_jobs training`` and ``… explain STORE``; every line that they print is one measurement, as JSON.
+``python -m benchmarks.device_jobs training SIZES`` and ``… explain SIZES STORE FOLDER``; every line that they print is one
+measurement, as JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +27,6 @@ from scorescope.data import ImageSet, Provenance, writing_store
 if TYPE_CHECKING:
     from scorescope.networks import NetworkConfig
 
-BATCH, SHAPE, STEPS = 256, (3, 32, 32), 8
-EXPLAINED_IMAGES = 10_000
-# About seven million parameters on images of 32×32.
-EXPLAINED = {"model_channels": 64, "channel_mult": [1, 2, 2], "num_blocks": 2}
 _POLLED_EVERY = 0.2
 
 
@@ -36,33 +34,71 @@ class JobError(Exception):
     """A process that ended without any measurement."""
 
 
-def training(seconds: float) -> list[Row]:
-    """Steps of DDPM++ of the paper's size, batch 256, in bfloat16: bare, ours, ours compiled."""
-    return training_rows(_run([sys.executable, "-m", "benchmarks.device_jobs", "training"], seconds))
+@dataclass(frozen=True)
+class Sizes:
+    """How large the jobs are, and where they run.
+
+    Attributes:
+        device: a name.
+        shape: of images.
+        batch: images of a training step.
+        steps: of which the median is taken.
+        trained: arguments of the DDPM++ that is trained; those of the paper where there are none.
+        explained: of the DDPM++ that is explained; by default about seven million parameters on images of 32×32.
+        explained_images: of which it is explained.
+        preset: of `explain`.
+    """
+
+    device: str = "cuda"
+    shape: tuple[int, int, int] = (3, 32, 32)
+    batch: int = 256
+    steps: int = 8
+    trained: dict[str, Any] = field(default_factory=dict)
+    explained: dict[str, Any] = field(
+        default_factory=lambda: {"model_channels": 64, "channel_mult": [1, 2, 2], "num_blocks": 2}
+    )
+    explained_images: int = 10_000
+    preset: str = "small"
+
+    @classmethod
+    def of(cls, words: str) -> Sizes:
+        """From what `__str__` gives."""
+        given = json.loads(words)
+        return cls(**given | {"shape": tuple(given["shape"])})
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
 
 
-def training_rows(found: list[dict[str, Any]]) -> list[Row]:
+def training(sizes: Sizes, seconds: float) -> list[Row]:
+    """Steps of DDPM++ in bfloat16: bare, ours, ours compiled."""
+    call = [sys.executable, "-m", "benchmarks.device_jobs", "training", str(sizes)]
+    return training_rows(_run(call, seconds), sizes)
+
+
+def training_rows(found: list[dict[str, Any]], sizes: Sizes) -> list[Row]:
     """From what `measure_training` found, as far as it got."""
     rates = {line["case"]: line["seconds"] for line in found}
     rows, bare = [], rates.get("bare")
     for case, wanted in (("not compiled", ""), ("compiled", "≥ 2,000 images/s")):
         if case in rates:
-            note = f"{BATCH / rates[case]:,.0f} images/s; reference: the bare step, not compiled"
+            note = f"{sizes.batch / rates[case]:,.0f} images/s; reference: the bare step, not compiled"
             if case == "compiled":
                 note += f"; first step {rates['first compiled']:.0f} s"
-            name = f"training step, DDPM++ 56 M, batch {BATCH}, bfloat16, {case}"
+            name = f"training step, DDPM++ 56 M, batch {sizes.batch}, bfloat16, {case}"
             rows.append(Row(name, rates[case], bare, wanted=wanted, note=note))
     return rows
 
 
-def explain(images: ImageSet, seconds: float) -> list[Row]:
-    """`explain` on a DDPM++ of seven million random weights, and how busy the device was meanwhile."""
+def explain(images: ImageSet, sizes: Sizes, seconds: float) -> list[Row]:
+    """`explain` on a DDPM++ of random weights, and how busy the device was meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         with writing_store(store) as writer:
-            writer.append(images.read(0, min(EXPLAINED_IMAGES, images.stored)))
+            writer.append(images.read(0, min(sizes.explained_images, images.stored)))
             writer.provenance = Provenance(source=images.name, colour="colour")
-        call = [sys.executable, "-m", "benchmarks.device_jobs", "explain", str(store), str(Path(folder) / "net")]
+        words = ["explain", str(sizes), str(store), str(Path(folder) / "net")]
+        call = [sys.executable, "-m", "benchmarks.device_jobs", *words]
         began = time.perf_counter()
         with busy_share() as busy:
             found = _run(call, seconds)
@@ -70,7 +106,9 @@ def explain(images: ImageSet, seconds: float) -> list[Row]:
         taken = next((line["seconds"] for line in found if line["case"] == "explain"), time.perf_counter() - began)
     note = "" if ended else "ended before it had finished; "
     note += f"device busy {np.mean(busy):.0%} of the time" if busy else "how busy the device was is not known"
-    return [Row(f"explain, DDPM++ 7 M, {EXPLAINED_IMAGES:,} images", taken, wanted="≤ 60 s, busy ≥ 50 %", note=note)]
+    return [
+        Row(f"explain, DDPM++ 7 M, {sizes.explained_images:,} images", taken, wanted="≤ 60 s, busy ≥ 50 %", note=note)
+    ]
 
 
 def _run(call: list[str], seconds: float) -> list[dict[str, Any]]:
@@ -112,21 +150,23 @@ def busy_share() -> Iterator[list[float]]:
         watcher.join()
 
 
-def measure_training(
-    device: torch.device, arguments: dict[str, Any], batch: int, steps: int
-) -> Iterator[dict[str, Any]]:
+def measure_training(sizes: Sizes) -> Iterator[dict[str, Any]]:
     """Seconds of a step, one case after another; images are random."""
     from benchmarks.training import _bare_step
     from scorescope.networks import build_network
     from scorescope.training import TrainingConfig
     from scorescope.training.accelerated import AcceleratedTrainer, open_accelerator
+    from scorescope.training.published import PUBLISHED
     from scorescope.training.usual import usual_training
 
-    pixels = np.random.default_rng(0).integers(0, 256, (2_000, *SHAPE), dtype=np.uint8)
-    network = _ddpmpp(SHAPE, arguments)
+    device = torch.device(sizes.device)
+    pixels = np.random.default_rng(0).integers(0, 256, (2_000, *sizes.shape), dtype=np.uint8)
+    network = _ddpmpp(sizes.shape, sizes.trained or dict(PUBLISHED["ddpm++"]))
 
     def trainer(**settings: Any) -> AcceleratedTrainer:
-        config = TrainingConfig.model_validate(usual_training(network.preconditioning) | {"batch": batch} | settings)
+        config = TrainingConfig.model_validate(
+            usual_training(network.preconditioning) | {"batch": sizes.batch} | settings
+        )
         accelerator = open_accelerator(device, "bf16", None, Path())
         return AcceleratedTrainer(
             build_network(network), network.preconditioning, ImageSet(pixels), config, accelerator
@@ -134,7 +174,7 @@ def measure_training(
 
     def median(step: Callable[[], object], warm_up: int) -> float:
         taken = []
-        for _ in range(warm_up + steps):
+        for _ in range(warm_up + sizes.steps):
             began = time.perf_counter()
             step()
             if device.type == "cuda":
@@ -182,10 +222,11 @@ def _ddpmpp(shape: tuple[int, int, int], arguments: dict[str, Any]) -> NetworkCo
     )
 
 
-def _explain(store: str, folder: str) -> None:
-    make_network(Path(folder), SHAPE, EXPLAINED)
+def _explain(sizes: Sizes, store: str, folder: str) -> None:
+    make_network(Path(folder), sizes.shape, sizes.explained)
     out = Path(folder).with_name("run")
-    call = [sys.executable, "-m", "scorescope", "explain", "--model", folder, "--data", store, "--device", "cuda"]
+    call = [sys.executable, "-m", "scorescope", "explain", "--model", folder, "--data", store]
+    call += ["--device", sizes.device, "--preset", sizes.preset]
     print(json.dumps({"case": "started", "seconds": 0.0}), flush=True)
     began = time.perf_counter()
     done = subprocess.run([*call, "--out", str(out)], capture_output=True, text=True, check=False)
@@ -196,9 +237,7 @@ def _explain(store: str, folder: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "training":
-        from scorescope.training.published import PUBLISHED
-
-        for line in measure_training(torch.device("cuda"), dict(PUBLISHED["ddpm++"]), BATCH, STEPS):
+        for line in measure_training(Sizes.of(sys.argv[2])):
             print(json.dumps(line), flush=True)
     else:
-        _explain(*sys.argv[2:])
+        _explain(Sizes.of(sys.argv[2]), *sys.argv[3:])

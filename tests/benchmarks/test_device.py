@@ -102,17 +102,18 @@ def test_a_job_that_fails_says_why():
         device_jobs._run([sys.executable, "-c", "raise SystemExit('no such device')"], 20)
 
 
-def test_training_is_measured(monkeypatch):
-    monkeypatch.setattr(device_jobs, "SHAPE", (1, 8, 8))
+def test_training_is_measured():
     small = {"model_channels": 16, "channel_mult": [1], "num_blocks": 1}
-    measured = device_jobs.measure_training(CPU, small, batch=2, steps=1)
+    sizes = device_jobs.Sizes("cpu", (1, 8, 8), batch=2, steps=1, trained=small)
+    assert device_jobs.Sizes.of(str(sizes)) == sizes
+    measured = device_jobs.measure_training(sizes)
     cases = [next(measured) for _ in range(2)]
     assert [line["case"] for line in cases] == ["bare", "not compiled"]
     said = [*cases, {"case": "first compiled", "seconds": 30.0}, {"case": "compiled", "seconds": 0.1}]
-    rows = device_jobs.training_rows(said)
+    rows = device_jobs.training_rows(said, sizes)
     assert [row.case.split(", ")[-1] for row in rows] == ["not compiled", "compiled"]
-    assert rows[1].note == "2,560 images/s; reference: the bare step, not compiled; first step 30 s"
-    assert len(device_jobs.training_rows(cases)) == 1
+    assert rows[1].note == "20 images/s; reference: the bare step, not compiled; first step 30 s"
+    assert len(device_jobs.training_rows(cases, sizes)) == 1
     assert math.isclose(rows[0].reference, cases[0]["seconds"])
 
 
