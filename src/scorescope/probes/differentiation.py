@@ -12,6 +12,7 @@ Fused attention has no forward mode and no second derivative; while products are
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,27 @@ def directional_derivatives(denoise: Denoise, images: Tensor, vectors: Tensor) -
     Raises:
         UserError: it can be differentiated neither forwards nor twice.
     """
-    found = images.detach().clone()
-    return _first_that_works([lambda v: _forwards(denoise, found, v), lambda v: _twice(denoise, found, v)], vectors)[1]
+    return BatchDerivative().columns(denoise, images, vectors)
+
+
+class BatchDerivative:
+    """Derivatives of maps at every image of a batch, each with its own vector; it remembers which way works."""
+
+    def __init__(self) -> None:
+        self._ways = [_forwards, _twice]
+
+    def columns(self, denoise: Denoise, images: Tensor, vectors: Tensor) -> Tensor:
+        """``J_b v_b``, see `directional_derivatives`."""
+        found = images.detach().clone()
+        left, product = _first_that_works([functools.partial(way, denoise, found) for way in self._ways], vectors)
+        self._ways = self._ways[-len(left) :]
+        return product
+
+    def rows(self, denoise: Denoise, images: Tensor, vectors: Tensor) -> Tensor:
+        """``J_bᵀ v_b``, arguments as in `directional_derivatives`."""
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            found = images.detach().clone().requires_grad_()
+            return torch.autograd.grad(denoise(found), found, vectors)[0]
 
 
 class Derivative:

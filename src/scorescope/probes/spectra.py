@@ -14,6 +14,7 @@ are estimated, with errors.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,19 +24,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scorescope.denoisers import Denoiser
+from scorescope.denoisers import Denoiser, NetworkDenoiser
 from scorescope.foundation import track
 from scorescope.probes.asymmetry import asymmetry, estimated_asymmetry, negative_part
 from scorescope.probes.contours import contours_of
 from scorescope.probes.eigenpairs import Eigenpairs, all_eigenpairs, leading_eigenpairs, oracle_shrinkage
 from scorescope.probes.errors import forward_inputs
 from scorescope.probes.harmonicity import against_rotations, concentration_of_rotations, harmonicity
-from scorescope.probes.jacobian import DifferenceJacobian, jacobian_at
+from scorescope.probes.jacobian import DifferenceJacobian, Jacobian, jacobian_at
+from scorescope.probes.linear_unet import LinearUNet, is_linear_unet
 from scorescope.probes.linearization import Linearization, MatrixJacobian
 from scorescope.probes.spectrum_settings import SpectrumSettings
+from scorescope.probes.together import JacobianAmongOthers, JacobiansTogether
 from scorescope.probes.trace import RandomEstimate, hutch_plus_plus, trace_of
 
 Floats = npt.NDArray[np.float64]
+# Images whose products a device makes in one batch, and bytes that the bases of their eigenvectors may take.
+_TOGETHER, _BASES_BYTES = 8, 4 * 2**30
 HARMONIC = ("concentration", "specialization", "along")
 
 
@@ -119,7 +124,12 @@ class Spectrum:
 
 
 def spectra(
-    denoiser: Denoiser, clean: Tensor, sigmas: Sequence[float], settings: SpectrumSettings, seed: int
+    denoiser: Denoiser,
+    clean: Tensor,
+    sigmas: Sequence[float],
+    settings: SpectrumSettings,
+    seed: int,
+    together: int | None = None,
 ) -> list[list[Spectrum]]:
     """Spectra at every level of each image: S lists of B.
 
@@ -129,24 +139,67 @@ def spectra(
         sigmas: S levels.
         settings: how much is measured.
         seed: of noise, starts, signs and rotations.
+        together: at how many images products are made in one batch, where that can be; by default a few on a device, where a
+            batch takes little longer than one image, and one on a processor.
 
     Raises:
         UserError: a denoiser that is not differentiable, without a step for finite differences.
     """
     noisy = forward_inputs(clean, sigmas, seed)
-    found: list[list[Spectrum]] = [[] for _ in sigmas]
     cases = [(level, place) for level in range(len(sigmas)) for place in range(len(clean))]
-    for level, place in track(cases, "eigenvectors of Jacobians"):
-        found[level].append(spectrum_at(denoiser, clean[place], noisy[level][place], sigmas[level], settings, seed))
-    return found
+    most = _at_a_time(denoiser, noisy, settings, together)
+    found: list[Spectrum] = []
+    for start in track(range(0, len(cases), most), "eigenvectors of Jacobians"):
+        some = cases[start : start + most]
+        asked = [(clean[place], noisy[level][place], sigmas[level]) for level, place in some]
+        if len(some) == 1:
+            found.append(spectrum_at(denoiser, *asked[0], settings, seed))
+            continue
+        jacobians = JacobiansTogether(
+            denoiser, torch.stack([each for _, each, _ in asked]), [each for *_, each in asked]
+        )
+        found += jacobians.each(functools.partial(_spectrum_of, asked, settings, seed))
+    return [found[level * len(clean) : (level + 1) * len(clean)] for level in range(len(sigmas))]
+
+
+def _spectrum_of(
+    asked: Sequence[tuple[Tensor, Tensor, float]],
+    settings: SpectrumSettings,
+    seed: int,
+    number: int,
+    jacobian: JacobianAmongOthers,
+) -> Spectrum:
+    clean, noisy, sigma = asked[number]
+    return _spectrum(jacobian, clean, noisy, sigma, settings, seed)
+
+
+def _at_a_time(denoiser: Denoiser, noisy: Sequence[Tensor], settings: SpectrumSettings, together: int | None) -> int:
+    """At how many images products are made in one batch: one, but for networks that are differentiated in copies."""
+    dimension, device = noisy[0][0].numel(), noisy[0].device
+    alone = dimension <= settings.exact_up_to or not isinstance(denoiser, NetworkDenoiser) or is_linear_unet(denoiser)
+    if alone or (together is None and device.type != "cuda"):
+        return 1
+    bases = 3 * 8 * dimension * min(settings.most_products or dimension, dimension)
+    return max(1, min(together or _TOGETHER, _BASES_BYTES // bases))
 
 
 def spectrum_at(
     denoiser: Denoiser, clean: Tensor, noisy: Tensor, sigma: float, settings: SpectrumSettings, seed: int
 ) -> Spectrum:
     """The spectrum at one noisy image, (C, H, W); see `spectra`."""
-    generator = torch.Generator().manual_seed(seed)
     jacobian = jacobian_at(denoiser, noisy, sigma, finite_differences=settings.finite_differences)
+    return _spectrum(jacobian, clean, noisy, sigma, settings, seed)
+
+
+def _spectrum(
+    jacobian: Jacobian | LinearUNet | DifferenceJacobian | JacobianAmongOthers,
+    clean: Tensor,
+    noisy: Tensor,
+    sigma: float,
+    settings: SpectrumSettings,
+    seed: int,
+) -> Spectrum:
+    generator = torch.Generator().manual_seed(seed)
     exact = jacobian.dimension <= settings.exact_up_to or isinstance(jacobian, DifferenceJacobian)
     held: Linearization = MatrixJacobian(jacobian.matrix(), jacobian.image_shape) if exact else jacobian
     count = min(settings.eigenpairs, jacobian.dimension)
