@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,8 @@ def training_rows(found: list[dict[str, Any]], sizes: Sizes) -> list[Row]:
                 note += f"; first step {rates['first compiled']:.0f} s"
             name = f"training step, DDPM++ 56 M, batch {sizes.batch}, bfloat16, {case}"
             rows.append(Row(name, rates[case], bare, wanted=wanted, note=note))
+    if rows and "compiled" not in rates:
+        rows[-1] = replace(rows[-1], note=f"{rows[-1].note}; it was ended before the compiled step was measured")
     return rows
 
 
