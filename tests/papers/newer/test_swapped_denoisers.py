@@ -5,9 +5,14 @@ import math
 import numpy as np
 import pytest
 
+from scorescope.data import load_images
+from scorescope.networks import NetworkConfig
 from scorescope.papers.newer import SwappedDenoisers
-from scorescope.papers.newer.swapped_denoisers import SwappedDenoisersConfig, middle_advantage
+from scorescope.papers.newer.swapped_denoisers import middle_advantage
+from scorescope.papers.newer.swapped_runs import PATH, SwappedDenoisersConfig, all_runs
 from scorescope.report import run_study
+from scorescope.study.workspace import open_run
+from scorescope.training import Selection, TrainingConfig, TrainingJob, train_networks
 
 
 def copies(random, shares, count):
@@ -55,3 +60,30 @@ def test_the_tiny_run_has_everything(tmp_path):
     assert len(frame) == 1 + 2 + 2 * 2 * 3
     assert {claim.verdict for claim in found.claims} == {"not tested at this size"}
     assert "collapse" in found.figures[0].caption
+
+
+@pytest.mark.slow
+def test_a_checkpoint_says_which_images_it_memorizes(tmp_path):
+    """What takes its place is built of none of them."""
+    config = NetworkConfig(
+        architecture="mlp",
+        arguments={"image_shape": [1, 8, 8], "width": 8, "depth": 1},
+        preconditioning="edm",
+        image_shape=(1, 8, 8),
+        sigma_range=(0.0, 2.0),
+    )
+    data = load_images("digits").train
+    selection = Selection(total=data.stored, size=12, count=2, share=1, seed=3)
+    few = selection.choose(data)
+    job = TrainingJob(tmp_path / "network", config, few, TrainingConfig(steps=2, batch=4), selection)
+    train_networks([job])
+    asked = SwappedDenoisersConfig.model_validate(
+        {"data": "digits", "side": None, "many": 300, "memorizing": f"{PATH}{job.folder}", "others": ["gaussian"]}
+        | {"samples": 4, "levels": 4, "edges": [0.5, 1.0], "sigma_max": 80.0}
+    )
+    with open_run(tmp_path / "run", "any", asked) as workspace:
+        made = all_runs(asked, workspace)
+    assert np.array_equal(made.few.tensor(), few.tensor())
+    assert not np.isin(made.many.indices, few.indices).any()
+    assert made.sigma_max == 2.0  # what it was trained on
+    assert [len(made.runs[0].copies(direction)) for direction in ("out", "in")] == [3, 3]

@@ -75,10 +75,10 @@ class LatentFactorsConfig(pydantic.BaseModel):
 
     family: Literal["disks", "sinusoids"] = "disks"
     side: int = pydantic.Field(16, ge=8)
-    sizes: Sizes = (10, 40, 160, 640, 2560)
-    width: int = pydantic.Field(24, ge=1)
+    sizes: Sizes = (20, 100, 500, 2500)
+    width: int = pydantic.Field(16, ge=1)
     training: TrainingConfig = TrainingConfig(steps=1000, batch=32, learning_rate=3e-3, ema_decay=0.99)
-    measurement: MeasurementConfig = MeasurementConfig(samples=128)
+    measurement: MeasurementConfig = MeasurementConfig(samples=96)
     unseen: int = pydantic.Field(4000, ge=10)
     seed: int = pydantic.Field(0, ge=0)
 
