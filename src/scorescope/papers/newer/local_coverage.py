@@ -78,7 +78,7 @@ class LocalCoverageConfig(pydantic.BaseModel):
     sigma_min: pydantic.PositiveFloat = 0.1
     sigma_max: pydantic.PositiveFloat = 2.0
     repeats: int = pydantic.Field(4, ge=1)
-    measurement: MeasurementConfig = MeasurementConfig(samples=96)
+    measurement: MeasurementConfig = MeasurementConfig(samples=256)
     seed: int = pydantic.Field(0, ge=0)
 
 

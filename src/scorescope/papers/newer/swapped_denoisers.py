@@ -45,7 +45,7 @@ SOURCE = "arXiv 2602.17846"
 SECTION = "Where memorization sits"
 DIRECTIONS = {OUT: "taken out of its sampling", IN: "put into the other's sampling"}
 ENOUGH_SAMPLES, MOST_COPIES, FEWEST_COPIES = 64, 0.25, 0.5
-SHOWN = 8
+SHOWN, NOTICEABLE = 8, 0.02
 
 
 @study
@@ -253,10 +253,17 @@ def _headline(alone: Copies, found: list[Runs], config: SwappedDenoisersConfig) 
     for runs in found:
         span, left = _strongest(alone, runs.copies(OUT), config, 1)
         there, made = _strongest(runs.alone.copies, runs.copies(IN), config, -1)
-        parts.append(
-            f"With the {runs.word} in its place for σ {span} {left:.0%} are, the fewest of all intervals. In the sampling of"
-            f" the {runs.word}, {runs.alone.copies.share.value:.0%} copies, it makes the most for σ {there}: {made:.0%}."
-        )
+        if alone.share.value - left > NOTICEABLE:
+            parts.append(f"With the {runs.word} in its place for σ {span} {left:.0%} are, the fewest of all intervals.")
+        else:
+            parts.append(f"With the {runs.word} in its place in any one interval {left:.0%} or more still are.")
+        own = runs.alone.copies.share.value
+        if made - own > NOTICEABLE:
+            parts.append(
+                f"In the sampling of the {runs.word}, {own:.0%} copies, it makes the most for σ {there}: {made:.0%}."
+            )
+        else:
+            parts.append(f"In the sampling of the {runs.word} it makes no copies in any one interval.")
     return " ".join(parts)
 
 
