@@ -43,6 +43,7 @@ from scorescope.probes.posterior_entropy import middle, posterior_entropy
 from scorescope.study import charts, palette
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.pairs import NETWORKS
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
@@ -148,6 +149,9 @@ class NetworkPhases(Study[NetworkPhasesConfig]):
             )
             found[size] = Phases(sides, **arrays)
             results.arrays |= {f"{key} {size}": value for key, value in arrays.items()}
+            results.landmarks[_title(size)] = landmarks_of(
+                runs.pairs[size].training[NETWORKS[0]], workspace, f"landmarks/{size}", _title(size)
+            )
         for size in reversed(sizes):
             _show(results, found[size], size, config)
         _show_match(results, found, config)
@@ -229,6 +233,10 @@ def _local(images: ImageSet, side: int) -> LocalScoreDenoiser | OptimalDenoiser:
     return OptimalDenoiser(images) if whole else LocalScoreDenoiser(images, side)
 
 
+def _title(size: int) -> str:
+    return f"N = {size:,}"
+
+
 def early(count: int) -> int:
     """How many of so many checkpoints are early ones."""
     return max(1, count // 2)
@@ -258,7 +266,7 @@ def _show(results: Results, phases: Phases, size: int, config: NetworkPhasesConf
         f"The side of the local model that is nearest to the networks, at some steps; the largest, {phases.sides[-1]}, is the"
         " optimal denoiser. Above the dashed line a noisy window names its training image.",
         section,
-        charts.lines(charts.Panel(lines, "side of the window, pixels")),
+        charts.lines(charts.Panel(lines, "side of the window, pixels", _title(size))),
     )
     results.add_chart(
         f"entropy-{size}",
@@ -285,7 +293,7 @@ def _show_match(results: Results, found: Mapping[int, Phases], config: NetworkPh
                 for k, level in enumerate(config.levels)
             ],
             "determination",
-            f"N = {size:,}",
+            _title(size),
             y_range=(None, 1.0),
         )
         for size, phases in sorted(found.items(), reverse=True)

@@ -43,6 +43,7 @@ from scorescope.probes.intervals import LEVEL, redrawn_weights
 from scorescope.study import charts, palette, pictures
 from scorescope.study.base import Study, study
 from scorescope.study.claims import Claim, Rule
+from scorescope.study.landmarks import landmarks_of
 from scorescope.study.pairs import NETWORKS
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
@@ -100,7 +101,8 @@ class SelectiveUnderfitting(Study[SelectiveUnderfittingConfig]):
         errors = {kind: np.mean([one[kind] for one in found], axis=0) for kind in (SUPERVISED, OWN)}
         distance = np.mean([one["distance"] for one in found], axis=0)
         sigmas = found[0]["sigma"]
-        results = Results(study=self.name, title=self.title)
+        landmarks = {"": landmarks_of(pair.training[NETWORKS[0]], workspace, of="network A")}
+        results = Results(study=self.name, title=self.title, landmarks=landmarks)
         results.arrays |= {**errors, "distance": distance, "sigma": sigmas}
         trends = measure_trends(errors, distance)
         _show(results, errors, distance, sigmas, size, config)

@@ -62,16 +62,16 @@ class RunsConfig(SubsetConfig):
         sigma_min: the lowest of them, in units of [-1, 1].
     """
 
-    sizes: Sizes = (8, 16, 32, 128)
+    sizes: Sizes = (16, 32, 64, 128, 1024)
     near_duplicates: float | None = pydantic.Field(None, gt=-1, lt=1)
     side: int | None = pydantic.Field(16, ge=2)
     architecture: str = "unet"
     arguments: dict[str, Any] = pydantic.Field({"width": 16, "blocks": 2})
-    training: TrainingConfig = TrainingConfig(steps=1200, batch=16, schedule="constant")
-    snapshots: int = pydantic.Field(12, ge=3)
+    training: TrainingConfig = TrainingConfig(steps=3000, batch=16, schedule="constant")
+    snapshots: int = pydantic.Field(14, ge=3)
     first: int = pydantic.Field(20, ge=EVERY)
-    samples: int = pydantic.Field(64, ge=2)
-    flow_steps: int = pydantic.Field(8, ge=2)
+    samples: int = pydantic.Field(96, ge=2)
+    flow_steps: int = pydantic.Field(10, ge=2)
     sigma_min: pydantic.PositiveFloat = 0.02
 
     @pydantic.field_validator("sizes")
