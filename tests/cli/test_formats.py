@@ -50,14 +50,17 @@ BLIND = ("bf-cnn-linear", "bf-cnn-old-names")
 EXPLAINED = ("edm2-classes", "lucidrains-eps-linear")
 # The commands take seconds on each of these networks, which have relatives among the others.
 DEAR = (
+    "ddim-bare-averaged",
     "ddim-list-ema",
     "flow-matching-classes",
     "flow-matching-ema",
+    "guided-cosine-classes",
     "guided-linear-eps",
     "improved-cosine-4000",
     "locality-unet-wrapped",
     "lucidrains-v-sigmoid",
     "pytorch-ddpm-attention",
+    "score-sde-vp-ddpmpp",
     "torchcfm-otcfm",
 )
 every = pytest.mark.parametrize("case", CASES)

@@ -161,7 +161,7 @@ def test_even_sides_count_as_the_next_odd_one(kind, few):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [3, 11])
+@pytest.mark.parametrize("count", [3, pytest.param(11, marks=pytest.mark.exhaustive)])
 def test_two_processes_that_share_the_images_find_what_one_does(count, tmp_path):
     # Images are shared out four at a time: of three, one process gets none.
     environment = os.environ | {"PYTHONPATH": str(Path(sharing.__file__).parents[2])}

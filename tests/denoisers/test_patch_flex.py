@@ -249,7 +249,7 @@ def test_share_schedule():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [11, 40])
+@pytest.mark.parametrize("count", [11, pytest.param(40, marks=pytest.mark.exhaustive)])
 def test_two_processes_that_share_the_images_find_what_one_does(count, tmp_path):
     # Images are shared out sixteen at a time: of eleven, one process gets none.
     environment = os.environ | {"PYTHONPATH": str(Path(mask_sharing.__file__).parents[2])}

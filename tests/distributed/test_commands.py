@@ -36,7 +36,7 @@ def test_a_death_is_named_and_a_rerun_goes_on_to_what_one_process_finds(single, 
 
     run = tmp_path / "runs" / "run"
     finished = {path.parent.name: path.read_bytes() for path in run.glob("cells/*/value.json")}
-    assert {name.partition("%2F")[2] for name in finished} == {"psnr", "samples", "audit"}
+    assert {name.partition("%2F")[2] for name in finished} == {"psnr", "samples", "audit", "landmarks"}
     assert not (run / "results.json").exists()
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/networks/*/network.safetensors")}
     assert len(trained) == 2

@@ -71,7 +71,14 @@ def launch(count, folder, network, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("accumulate", "target"), [(1, "noisy"), (2, "noisy"), (1, "closed-form")])
+@pytest.mark.parametrize(
+    ("accumulate", "target"),
+    [
+        (2, "noisy"),
+        pytest.param(1, "noisy", marks=pytest.mark.exhaustive),
+        pytest.param(1, "closed-form", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_two_processes_end_with_the_weights_of_one(digits, tmp_path, accumulate, target):
     objective = CONFIG["objective"] | {"target": target}
     config = TrainingConfig.model_validate(CONFIG | {"accumulate": accumulate, "objective": objective})

@@ -188,7 +188,8 @@ def test_a_checkpoint_is_what_so_many_steps_give(times, cache, tmp_path):
     untrained = config.model_copy(update={"training": {}})
     train_networks([TrainingJob(tmp_path / "again", untrained, images, how)])
     kept, again = (load_file(place / "network.safetensors") for place in (folder, tmp_path / "again"))
-    assert all(torch.equal(kept[name], again[name]) for name in again)
+    for name in again:  # sums in another order, as memory happens to lie, differ in the last bit
+        torch.testing.assert_close(kept[name], again[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
