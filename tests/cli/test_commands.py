@@ -183,6 +183,7 @@ def test_older_names_of_lenses_are_understood(capsys, trained, tmp_path):
     assert "did you mean 'locality'" in refused(capsys, *words, "--lens", "localty", "--out", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_wrong_words_are_answered_in_one_line(capsys, trained, tmp_path):
     missing = tmp_path / "nowhere"
     assert "no such checkpoint" in refused(capsys, "explain", "--model", missing, "--data", "digits")
@@ -215,6 +216,7 @@ def test_impossible_noise_levels_are_refused(capsys, tmp_path, sigma):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_and_data_that_do_not_fit_are_refused(capsys, trained, tmp_path):
     said = refused(
         capsys, "explain", "--model", trained, "--data", "disks:n=20,test_n=5,size=16", "--out", tmp_path / "run"
@@ -224,6 +226,7 @@ def test_a_model_and_data_that_do_not_fit_are_refused(capsys, trained, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_plugin_is_named(capsys, trained, tmp_path):
     (tmp_path / "bad.py").write_text("1 / 0\n")
     words = ["explain", "--model", trained, "--data", "digits", "--out", tmp_path / "run", "--plugin"]

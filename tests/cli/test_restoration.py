@@ -116,6 +116,7 @@ def test_what_cannot_be_asked_is_said(capsys, words, reason, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_samples_need_images_or_a_network_and_levels_only_where_there_are_any(capsys, trained, tmp_path):
     out = ["--out", tmp_path / "s.png"]
     assert "say which with --data" in refused(capsys, "sample", "--denoiser", "optimal", *out)
