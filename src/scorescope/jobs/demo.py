@@ -221,7 +221,7 @@ class Demo(Study[DemoConfig]):
         if config.sizes[0] not in found.examples:
             pending[deviations.EXAMPLES] = "Drawn at the end."
         cells = (len(memorization.CELLS) + 2) * len(config.sizes) + len({config.sizes[0], config.sizes[-1]}) + 1
-        cells += sum(2 * (one.audited.looks - 1) for one in found.evidence.values())
+        cells += sum(3 * (one.audited.looks - 1) for one in found.evidence.values())
         workspace.show(self._results(config, found), pending, cells)
 
     def _results(self, config: DemoConfig, found: _Found) -> Results:

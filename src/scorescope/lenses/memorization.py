@@ -14,7 +14,7 @@ import torch
 from scorescope.lenses.audit.trained import Audited, audit_arrays, audited
 from scorescope.lenses.base import Lens, lens
 from scorescope.lenses.drawing import draw_samples, full_contrast
-from scorescope.lenses.settings import LensSettings, MeasurementConfig
+from scorescope.lenses.settings import MORE_IMAGES, LensSettings, MeasurementConfig
 from scorescope.lenses.subject import Subject, Trained, chosen, mean_intensity
 from scorescope.probes.audit.verdict import Evidence, Ruling
 from scorescope.probes.errors import denoising_psnr
@@ -160,7 +160,7 @@ class Memorization(Sampled):
 
 
 CELLS = ("psnr", "samples", "audit")
-"""What `measure_memorization` measures, each a cell of the run; a second look makes two more."""
+"""What `measure_memorization` measures, each a cell of the run; a second look makes three more."""
 
 
 def measure_memorization(label: str, subject: Trained, config: MeasurementConfig, workspace: Workspace) -> Memorization:
@@ -171,11 +171,13 @@ def measure_memorization(label: str, subject: Trained, config: MeasurementConfig
     drawn = {name: found[f"samples/{name}"] for name in subject.networks}
     arrays = workspace.computed(audit_cell, lambda: audit_arrays(subject, drawn, config))
     verdict = audited(arrays, psnr, subject, drawn, config)
-    if verdict.ruling.samples_needed is not None and config.more_samples:
+    if config.more_samples and verdict.may_be_decided:
         found = found | workspace.computed(_cell(label, "more samples"), lambda: _with_more(found, subject, config))
         drawn = {name: found[f"samples/{name}"] for name in subject.networks}
-        arrays = workspace.computed(_cell(label, "second audit"), lambda: audit_arrays(subject, drawn, config))
-        verdict = audited(arrays, psnr, subject, drawn, config, looks=2)
+        wide = config.model_copy(update={"psnr_images": MORE_IMAGES * config.psnr_images})
+        psnr = workspace.computed(_cell(label, "second psnr"), lambda: psnr_of_images(subject, wide))
+        arrays = workspace.computed(_cell(label, "second audit"), lambda: audit_arrays(subject, drawn, wide))
+        verdict = audited(arrays, psnr, subject, drawn, wide, looks=2)
     return Memorization(label, tuple(subject.networks), found, averaged(psnr, subject), verdict)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scorescope.lenses.settings import MeasurementConfig
+from scorescope.lenses.settings import MORE_IMAGES, MeasurementConfig
 from scorescope.probes.audit.verdict import RULE
 from scorescope.training import TrainingConfig
 
@@ -40,4 +40,7 @@ def measurement_methods(config: MeasurementConfig) -> dict[str, str]:
 def _more(config: MeasurementConfig) -> str:
     if not config.more_samples:
         return ""
-    return f", and {config.more_samples} more where those leave the verdict undecided; its rate of errors counts both looks"
+    return (
+        f", and {config.more_samples} more, with {MORE_IMAGES} times as many images for the PSNR, where those leave the verdict"
+        " undecided; its rate of errors counts both looks"
+    )

@@ -9,6 +9,9 @@ import pydantic
 
 from scorescope.probes.spectrum_settings import SpectrumSettings
 
+MORE_IMAGES = 4
+"""How many times as many images the PSNR of a second look at a verdict is averaged over."""
+
 
 class MeasurementConfig(pydantic.BaseModel):
     """How much is measured.
@@ -17,7 +20,8 @@ class MeasurementConfig(pydantic.BaseModel):
         psnr_levels: noise levels of the PSNR curves.
         psnr_images: training images and held-out images, each, that they are averaged over.
         samples: samples drawn from each network.
-        more_samples: how many more, once, where those leave the verdict undecided and more would decide.
+        more_samples: how many more, once, where those leave the verdict undecided and more can decide; then PSNR is
+            averaged over four times as many images as well.
         sampler_h: first step of the blind ascent.
         sampler_h_grows: whether its steps grow (see `blind_ascent`); otherwise all are as large as the first.
         sampler_beta: share of a step of the blind ascent that lowers the noise.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -327,3 +328,13 @@ def test_a_lower_end_that_rounds_to_nothing_is_said_to_be_above_it() -> None:
     said = rule(Evidence(Interval(0.03, 0.0002, 0.08), Interval(0.3, 0.05, 0.5))).because
     assert said.startswith("more than 0 % of the samples are copies")
     assert "leakage is at least 5 %" in said
+
+
+def test_where_the_gap_alone_is_uncertain_it_is_what_is_named() -> None:
+    narrow, wide = Interval(0.0, 0.0, 0.02), Interval(0.05, -0.08, 0.19)
+    evidence = Evidence(narrow, wide, Interval(0.2, 0.03, 0.37), samples=128, calibration=2000)
+    ruling = rule(evidence, allow_wider=True)
+    assert ruling.state == "undecided"
+    assert ruling.samples_needed is None
+    assert "the PSNR gap may be 0.37 dB" in ruling.because
+    assert rule(dataclasses.replace(evidence, gap=Interval(0.1, 0.0, 0.2)), allow_wider=True).state == "generalizes"

@@ -57,6 +57,12 @@ class Audited:
     notes: tuple[str, ...]
     looks: int = 1
 
+    @property
+    def may_be_decided(self) -> bool:
+        """Whether more samples and images can decide what these leave undecided."""
+        evidence = self.evidence
+        return self.ruling.state == "undecided" and evidence.leakage is not None and not evidence.flat
+
     def reason(self) -> str:
         """The numbers behind the verdict in a sentence."""
         parts = [self.ruling.because]

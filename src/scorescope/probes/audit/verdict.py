@@ -137,11 +137,11 @@ def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False,
         return Ruling(
             "generalizes", reached, TAIL * looks, None, f"no more than {_percent(upper, up=True)} leakage or copies"
         )
-    return _undecided(evidence, bound, upper)
+    return _undecided(evidence, bound, reached, upper)
 
 
-def _undecided(evidence: Evidence, bound: float, upper: float) -> Ruling:
-    if upper <= bound and evidence.gap is not None:
+def _undecided(evidence: Evidence, bound: float, reached: float, upper: float) -> Ruling:
+    if upper <= reached and evidence.gap is not None:
         because = f"the PSNR gap may be {evidence.gap.high:.2f} dB, and {GAP:g} dB is the most: more images would tell"
         return Ruling("undecided", bound, None, None, because)
     needed = samples_for(bound)
