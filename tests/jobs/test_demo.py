@@ -121,7 +121,7 @@ def test_an_interrupted_demo_ends_like_an_uninterrupted_one(run, cache, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run_study(Demo(), config, tmp_path / "run", cache=cache, command="scorescope demo --out here")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "ended after 7 of 15 parts" in page
+    assert "ended after 10 of 18 parts" in page
     assert "scorescope demo --out here" in page
     assert 'id="figure-samples-n---60"' in page
     monkeypatch.setattr(Workspace, "computed", computed)
