@@ -321,7 +321,7 @@ def evidence_table(results: Results, measured: Sequence[Memorization]) -> None:
             | {
                 "sample to nearest": one.nearest,
                 "network to network": "–" if alike is None else alike.same_noise.words(),
-                "false alarms": "–" if one.ruling.alarm is None else f"{one.ruling.alarm:.1%}",
+                "false alarms": one.ruling.alarm_words,
             }
         )
     results.add_table(

@@ -337,4 +337,8 @@ def test_where_the_gap_alone_is_uncertain_it_is_what_is_named() -> None:
     assert ruling.state == "undecided"
     assert ruling.samples_needed is None
     assert "the PSNR gap may be 0.37 dB" in ruling.because
-    assert rule(dataclasses.replace(evidence, gap=Interval(0.1, 0.0, 0.2)), allow_wider=True).state == "generalizes"
+    assert ruling.alarm_words == "–"
+    clean = dataclasses.replace(evidence, gap=Interval(0.1, 0.0, 0.2))
+    decided = rule(clean, allow_wider=True)
+    assert (decided.state, decided.alarm_words) == ("generalizes", "2.5 %")
+    assert rule(clean, allow_wider=True, looks=2).alarm_words == "5 %"

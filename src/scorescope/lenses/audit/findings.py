@@ -312,6 +312,6 @@ def findings_by(rows: Mapping[str, Findings]) -> pd.DataFrame:
         row["membership (AUC)"] = "–"
         if one.denoising is not None and one.denoising.by_error is not None:
             row["membership (AUC)"] = one.denoising.by_error.auc.words()
-        row["false alarms"] = "–" if one.ruling.alarm is None else f"{one.ruling.alarm:.1%}"
+        row["false alarms"] = one.ruling.alarm_words
         table.append(row)
     return pd.DataFrame(table)

@@ -81,7 +81,7 @@ class Audited:
                 f" {self.agreement.other_noise.value:.2f}"
             )
         if self.ruling.alarm is not None:
-            parts.append(f"said wrongly in at most {self.ruling.alarm:.1%} of cases")
+            parts.append(f"said wrongly in at most {self.ruling.alarm_words} of cases")
         return "; ".join(parts)
 
 

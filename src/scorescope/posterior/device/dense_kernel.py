@@ -12,8 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-LOWEST = tl.constexpr(-1e30)
-FARTHEST = tl.constexpr(2**30)
+from scorescope.posterior.device.attention_kernel import FARTHEST, LOWEST
 
 
 @triton.jit(do_not_specialize=["count", "splits"])

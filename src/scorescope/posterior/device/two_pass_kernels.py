@@ -14,9 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Weights are multiplied by this before they are float16, so that small ones keep their digits.
-WEIGHT_UNIT = tl.constexpr(2.0**14)
-LOWEST = tl.constexpr(-1e30)
+from scorescope.posterior.device.attention_kernel import LOWEST, WEIGHT_UNIT
+
 # A tile whose best weight is 2^-44 of the best of all is left out: a million such images are 1e-7.
 NEGLIGIBLE = tl.constexpr(44.0)
 NATS = tl.constexpr(0.6931471805599453)

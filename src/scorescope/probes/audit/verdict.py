@@ -92,6 +92,11 @@ class Ruling:
     samples_needed: int | None
     because: str
 
+    @property
+    def alarm_words(self) -> str:
+        """The rate in percent, or a dash where there is none."""
+        return "–" if self.alarm is None else f"{100 * self.alarm:g} %"
+
 
 def rule(evidence: Evidence, bound: float = BOUND, *, allow_wider: bool = False, looks: int = 1) -> Ruling:
     """Apply the rule.
