@@ -184,7 +184,7 @@ class Findings:
             if self.agreement is not None:
                 parts.append(f"two networks agree {self.agreement.same_noise.words()}")
         if self.ruling.alarm is not None:
-            parts.append(f"wrong in at most {100 * self.ruling.alarm:g} % of audits")
+            parts.append(f"wrong in at most {self.ruling.alarm_words} of audits")
         return "; ".join(parts)
 
     @property

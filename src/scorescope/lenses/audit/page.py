@@ -73,7 +73,7 @@ def headline(found: Sequence[Findings]) -> str:
     return (
         f"{said}."
         if one.ruling.alarm is None
-        else f"{said}. Such a verdict is wrong in at most {_rate(one)} of audits."
+        else f"{said}. Such a verdict is wrong in at most {one.ruling.alarm_words} of audits."
     )
 
 
@@ -377,7 +377,3 @@ def _spaces(found: Findings) -> pd.DataFrame:
 
 def _short(name: str) -> str:
     return name if len(name) <= 22 else "…" + name[-21:]
-
-
-def _rate(one: Findings) -> str:
-    return f"{100 * (one.ruling.alarm or 0):g} %"
