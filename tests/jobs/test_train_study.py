@@ -12,7 +12,7 @@ from scorescope.denoisers import NetworkDenoiser
 from scorescope.foundation import UserError
 from scorescope.jobs.train import Train, network_for, training_images
 from scorescope.jobs.training_progress import Watch
-from scorescope.networks import architectures
+from scorescope.networks import architectures, load_network
 from scorescope.study import Results
 from scorescope.study.workspace import open_run
 from scorescope.training import loop
@@ -40,7 +40,7 @@ def test_halves_are_disjoint_and_nested():
 @pytest.mark.slow
 def test_the_page_shows_curves_and_samples_of_the_way(tmp_path):
     folder = tmp_path / "run"
-    results = report.run_study(Train(), configured(sample_times=3), folder)
+    results = report.run_study(Train(), configured(sample_times=3, checkpoints=(20, 50)), folder)
     exhibits = {exhibit.key: exhibit for exhibit in results.sections["Training"]}
     assert list(exhibits) == ["learning", "samples-on-the-way"]
     assert exhibits["samples-on-the-way"].layout.row_labels == ("step 20", "step 40", "step 60")
@@ -52,6 +52,22 @@ def test_the_page_shows_curves_and_samples_of_the_way(tmp_path):
     assert record["training"]["config"]["objective"]["weight"] == "edm"
     assert [entry["step"] for entry in record["training"]["observed"]] == [20, 40, 60]
     assert {"train PSNR", "test PSNR"} <= record["training"]["observed"][0].keys()
+    assert sorted(path.name for path in (folder / "steps").iterdir()) == ["step-20", "step-50"]
+    assert "Those of steps 20, 50 are in steps/." in page
+    kept, config = load_network(folder / "steps" / "step-50")
+    assert config.training["step"] == 50
+    assert config.sigma_range == load_network(folder / "network")[1].sigma_range
+    assert any((value != kept.state_dict()[name]).any() for name, value in network_weights(folder).items())
+
+
+def network_weights(folder):
+    return load_network(folder / "network")[0].state_dict()
+
+
+@pytest.mark.parametrize("steps", [(20, 20), (40, 20), (60,), (100,)])
+def test_checkpoints_on_the_way_are_increasing_and_before_the_last(steps):
+    with pytest.raises(UserError, match="below the last step, 60"):
+        configured(checkpoints=steps)
 
 
 @pytest.mark.slow

@@ -248,6 +248,7 @@ def train(
     steps: int | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
+    checkpoints: Sequence[int | str] | None = None,
     **running: Any,
 ) -> Run:
     """Train a network into a run folder; the same call goes on with a training that was interrupted.
@@ -261,6 +262,7 @@ def train(
         steps: optimizer steps.
         batch: images a step.
         learning_rate: the highest.
+        checkpoints: steps after which a checkpoint is kept on the way, in ``steps/`` of the run folder.
         running: what `reproduce` takes: preset, seed, device, settings.
 
     Raises:
@@ -270,6 +272,7 @@ def train(
     if architecture is not None:
         check_listed("networks", "network", architecture)
     chosen: dict[str, Any] = {"data": data, "architecture": architecture, "size": size, "split": split}
+    chosen["checkpoints"] = checkpoints
     chosen["training"] = _said({"steps": steps, "batch": batch, "learning_rate": learning_rate})
     return reproduce("main/train", out=out, **running, **_said(chosen))
 

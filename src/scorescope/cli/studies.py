@@ -86,6 +86,9 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="optimizer steps")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="images a step")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="peak learning rate")] = None,
+    checkpoints: Annotated[
+        str | None, typer.Option(metavar="STEP,STEP,…", help="steps after which a checkpoint is kept too, in steps/")
+    ] = None,
     run: Running,
 ) -> None:
     """Train a network; the same command goes on after an interruption."""
@@ -101,6 +104,7 @@ def train(
             steps=steps,
             batch=batch,
             learning_rate=learning_rate,
+            checkpoints=None if checkpoints is None else [step.strip() for step in checkpoints.split(",")],
             **run.said(),
         )
     done.show(run.as_json)

@@ -1,12 +1,14 @@
 """Training one network, as a study: settings in, a checkpoint, its learning curve and its samples out.
 
-The run folder holds the checkpoint in ``network/``, which every command that takes a model opens.
+The run folder holds the checkpoint in ``network/``, and those kept on the way in ``steps/``: every command that takes a model
+opens them, and `scorescope audit` shows their course.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,7 +32,7 @@ from scorescope.training.accelerated import open_accelerator
 from scorescope.training.published import PUBLISHED
 from scorescope.training.usual import usual_training
 
-CHECKPOINT = "network"
+CHECKPOINT, ON_THE_WAY = "network", "steps"
 SHARES = ("a", "b")
 
 
@@ -53,6 +55,7 @@ class TrainConfig(pydantic.BaseModel):
         observe_every: steps between measurements of the PSNR on training and test images.
         observe_images: images of each kind that they are averaged over.
         observe_sigmas: noise levels that they are averaged over.
+        checkpoints: steps after which a checkpoint is kept on the way, increasing and below the last step.
         samples: drawn at the end.
         sample_times: how many times a few samples are drawn, from the same noise, the last time at the end.
     """
@@ -74,6 +77,7 @@ class TrainConfig(pydantic.BaseModel):
     observe_every: int = pydantic.Field(200, ge=1)
     observe_images: int = pydantic.Field(64, ge=1)
     observe_sigmas: tuple[pydantic.PositiveFloat, ...] = pydantic.Field((0.1, 0.5), min_length=1)
+    checkpoints: tuple[pydantic.PositiveInt, ...] = ()
     samples: int = pydantic.Field(32, ge=1)
     sample_times: int = pydantic.Field(5, ge=1)
 
@@ -87,6 +91,15 @@ class TrainConfig(pydantic.BaseModel):
         usual, said = usual_training(values.get("preconditioning") or entry.preconditioning), values.get("training", {})
         objective = usual["objective"] | dict(said.get("objective", {}))
         return {**values, "training": usual | dict(said) | {"objective": objective}}
+
+    @pydantic.model_validator(mode="after")
+    def _on_the_way(self) -> TrainConfig:
+        increasing = all(first < second for first, second in itertools.pairwise(self.checkpoints))
+        if not increasing or (self.checkpoints and self.checkpoints[-1] >= self.training.steps):
+            raise ValueError(
+                f"checkpoints are kept after increasing numbers of steps, below the last step, {self.training.steps}"
+            )
+        return self
 
 
 @study
@@ -120,8 +133,17 @@ class Train(Study[TrainConfig]):
         network = network_for(config, images)
         unseen, notes = _unseen(images, data.test)
         watch = Watch(config, network, {"train": images, "test": unseen}, workspace)
+        digits = len(str(config.training.steps))  # so that names sort as steps do
+        kept = {step: workspace.folder / ON_THE_WAY / f"step-{step:0{digits}}" for step in config.checkpoints}
         job = TrainingJob(
-            workspace.folder / CHECKPOINT, network, images, config.training, selection, watch, config.observe_every
+            workspace.folder / CHECKPOINT,
+            network,
+            images,
+            config.training,
+            selection,
+            watch,
+            config.observe_every,
+            kept,
         )
         _check_visible(workspace.folder)
         accelerator = None
@@ -158,11 +180,16 @@ class Train(Study[TrainConfig]):
         results.methods |= {
             "Data": f"{images.stored} images of {images.name}, shape {images.image_shape}.",
             "Network": f"{config.architecture} {network_for(config, images).arguments}.",
-            "Checkpoint": f"{CHECKPOINT}/ in this run's folder; open it with --model.",
+            "Checkpoint": f"{CHECKPOINT}/ in this run's folder; open it with --model."
+            + (f" Those of steps {_listed(config.checkpoints)} are in {ON_THE_WAY}/." if config.checkpoints else ""),
             "Computation": f"{config.mixed_precision or 'float32'}; {record.get('compilation', 'not compiled')}.",
             "Seed": f"{config.training.seed} for weights, images, noise and noise levels.",
         }
         return results
+
+
+def _listed(steps: Sequence[int]) -> str:
+    return ", ".join(f"{step:,}" for step in steps)
 
 
 def training_images(config: TrainConfig, images: ImageSet) -> tuple[Selection | None, ImageSet]:

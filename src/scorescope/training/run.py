@@ -10,9 +10,10 @@ import concurrent.futures
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import torch
@@ -68,6 +69,8 @@ class TrainingJob:
         observe: what to measure on the moving average on the way, as a function of (network, steps finished); its
             numbers go into the checkpoint's record. Every process of a job calls it.
         observe_every: steps from one such measurement to the next; 0 for none. The last step is always measured.
+        checkpoints: steps finished -> folder in which the moving average of that step is kept, besides the last; one that is
+            there stays as it is. Its record says the step.
     """
 
     folder: Path
@@ -77,6 +80,7 @@ class TrainingJob:
     selection: Selection | None = None
     observe: Callable[[nn.Module, int], dict[str, float]] | None = None
     observe_every: int = 0
+    checkpoints: Mapping[int, Path] = field(default_factory=dict)
 
 
 def train_networks(
@@ -185,6 +189,9 @@ class _Run:
             found = self.job.observe(self.trainer.average, finished)
             self.observed.append({"step": finished, **found})
             told |= found
+        folder = self.job.checkpoints.get(finished)
+        if folder is not None and self.main and not folder.exists():
+            self._save_network(folder, {"step": finished})
         if self.accelerator is not None:
             self.accelerator.log(told, step=finished)
 
@@ -196,7 +203,8 @@ class _Run:
 
     def finish(self) -> None:
         if self.main:
-            self._save_network()
+            self._save_network(self.job.folder, self._curve())
+            forget(self.job.folder)
         if self.accelerator is not None:
             for tracker in self.accelerator.trackers:  # not end_training, which would take the process group down
                 tracker.finish()
@@ -210,27 +218,32 @@ class _Run:
                 f" below {self.job.config.learning_rate:g}, or clip the gradients"
             )
 
-    def _save_network(self) -> None:
+    def _save_network(self, folder: Path, found: Mapping[str, Any]) -> None:
+        """Save the moving average, with a record of the training and what was `found` on the way."""
         self._check_weights()
         config = self.job.config
-        stride = max(1, len(self.losses) // CURVE_POINTS)
-        windows = [self.losses[start : start + stride] for start in range(0, len(self.losses), stride)]
         record = {
             "config": config.model_dump(mode="json"),
             "images": self.job.images.stored,
             "data": self.job.images.name,
             "selection": self.job.selection and self.job.selection.model_dump(),
             "data_sha256": self.fingerprint,
+            **found,
+        }
+        if config.compile:
+            record["compilation"] = self.trainer.compilation
+        network = self.job.network.model_copy(update={"sigma_range": config.objective.sigma_range, "training": record})
+        save_network(folder, self.trainer.average, network)
+
+    def _curve(self) -> dict[str, Any]:
+        stride = max(1, len(self.losses) // CURVE_POINTS)
+        windows = [self.losses[start : start + stride] for start in range(0, len(self.losses), stride)]
+        return {
             "loss_every": stride,
             "loss": [sum(window) / len(window) for window in windows],
             "observed": self.observed,
             "seconds": round(self.seconds, 1),
         }
-        if config.compile:
-            record["compilation"] = self.trainer.compilation
-        finished = self.job.network.model_copy(update={"sigma_range": config.objective.sigma_range, "training": record})
-        save_network(self.job.folder, self.trainer.average, finished)
-        forget(self.job.folder)
 
     def _identity(self) -> str:
         """What a saved state must agree on to be gone on with."""

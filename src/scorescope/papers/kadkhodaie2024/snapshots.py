@@ -7,16 +7,11 @@ kept on the way, each as the checkpoint that a run of that length would have end
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from torch import nn
-
 from scorescope.data.images import ImageSet
 from scorescope.denoisers import NetworkDenoiser
-from scorescope.networks import save_network
 from scorescope.papers.kadkhodaie2024.class_networks import NetworkSettings, training_job
 from scorescope.study.workspace import Workspace
 from scorescope.training import TrainingConfig, TrainingJob
@@ -49,8 +44,7 @@ def snapshots(
         name: [_of_length(images, settings, steps, workspace) for steps in lengths] for name, images in sets.items()
     }
     longest = [
-        replace(own[-1], observe=functools.partial(_keep, own[:-1]), observe_every=math.gcd(*lengths))
-        for own in jobs.values()
+        replace(own[-1], checkpoints={job.config.steps: job.folder for job in own[:-1]}) for own in jobs.values()
     ]
     said = f"training {len(longest)} × {settings.architecture}"
     train_divided(longest, device=workspace.device, description=said)
@@ -64,16 +58,3 @@ def snapshots(
 def _of_length(images: ImageSet, settings: NetworkSettings, steps: int, workspace: Workspace) -> TrainingJob:
     training = settings.training.model_copy(update={"steps": steps})
     return training_job(images, settings.model_copy(update={"training": training}), workspace)
-
-
-def _keep(shorter: Sequence[TrainingJob], network: nn.Module, finished: int) -> dict[str, float]:
-    for job in shorter:
-        if job.config.steps == finished and not job.folder.exists():
-            record = {
-                "config": job.config.model_dump(mode="json"),
-                "images": job.images.stored,
-                "data": job.images.name,
-                "data_sha256": job.images.fingerprint(),
-            }
-            save_network(job.folder, network, job.network.model_copy(update={"training": record}))
-    return {}

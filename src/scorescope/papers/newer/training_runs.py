@@ -8,7 +8,7 @@ that what one has seen and the other has not is compared on the same images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorescope.data import ImageSet
 from scorescope.data.resolution import at_side
@@ -26,7 +26,7 @@ from scorescope.foundation import UserError
 from scorescope.foundation.processes import from_all, share_folder
 from scorescope.lenses.drawing import drowns, like
 from scorescope.lenses.subject import HIGHEST_SIGMA
-from scorescope.networks import NetworkConfig, architectures, save_network
+from scorescope.networks import NetworkConfig, architectures
 from scorescope.noise import edm_sigmas
 from scorescope.papers.kadkhodaie2024.trained import SubsetConfig, open_material
 from scorescope.probes.features import PixelFeatures
@@ -40,7 +40,7 @@ from scorescope.training.shipped import network_identity
 
 Floats = npt.NDArray[np.float64]
 EVERY = 10
-"""Steps between two looks of the training loop: checkpoints are kept at multiples of it."""
+"""Checkpoints are kept at multiples of so many steps."""
 ENOUGH_STEPS, ENOUGH_SNAPSHOTS, ENOUGH_INPUTS = 1000, 8, 32
 UNSEEN_MOST = 1000
 
@@ -257,24 +257,8 @@ def _watched(pair: Pair, config: RunsConfig, workspace: Workspace) -> Watched:
         how = config.training.model_copy(update={"seed": 2 * config.training.seed + index})
         identity = network_identity(network, how, images.fingerprint())
         folder = workspace.network_folder(identity | {"checkpoints": config.steps})
-        record = {
-            "config": how.model_dump(mode="json"),
-            "images": images.stored,
-            "data": images.name,
-            "data_sha256": images.fingerprint(),
-        }
         along = {step: folder.with_name(f"{folder.name}-checkpoints") / f"step-{step:07}" for step in config.steps[:-1]}
-        jobs.append(
-            TrainingJob(
-                folder,
-                network,
-                images,
-                how,
-                pair.selections[name],
-                observe=_Keeper(network, record, along),
-                observe_every=EVERY,
-            )
-        )
+        jobs.append(TrainingJob(folder, network, images, how, pair.selections[name], checkpoints=along))
         kept[name] = [*along.values(), folder]
     train_divided(jobs, device=workspace.device, description=f"training two networks, N = {pair.size}")
     for folder in (folder for folders in kept.values() for folder in folders):
@@ -284,26 +268,3 @@ def _watched(pair: Pair, config: RunsConfig, workspace: Workspace) -> Watched:
             raise UserError(f"{folder} is missing, a checkpoint on the way to {whole}: delete that folder, too")
         share_folder(folder, there.index(True))
     return Watched(pair.training, config.steps, kept)
-
-
-class _Keeper:
-    """Keeps the moving average of a training at chosen steps; called by the training loop.
-
-    Args:
-        network: what is trained.
-        record: what a checkpoint says of its training.
-        folders: step -> where.
-    """
-
-    def __init__(self, network: NetworkConfig, record: Mapping[str, Any], folders: Mapping[int, Path]) -> None:
-        self.network = network
-        self.record = dict(record)
-        self.folders = folders
-
-    def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
-        """Measures nothing: there are no numbers for the checkpoint's record."""
-        folder = self.folders.get(step)
-        if folder is not None and not folder.exists():
-            update = {"training": self.record | {"step": step}}
-            save_network(folder, module, self.network.model_copy(update=update))
-        return {}
