@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sklearn.datasets import load_digits
 
 from scorescope.cli.main import main
 from scorescope.data.store import Provenance, writing_store
+from scorescope.foundation import UserError
+from scorescope.jobs.audit import _labels, _step
 
 QUICK = ["--features", "pixels", "--preset", "tiny"]
 
@@ -136,3 +139,21 @@ def test_without_held_out_images_it_says_so(
     said = capsys.readouterr().out
     assert "there are no unseen images" in said
     assert "memorizes" in said
+
+
+def test_checkpoints_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for place in ("one/run/network", "two/run/network", "three"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "three" / "1000.pt").touch()
+    given = [str(tmp_path / place) for place in ("one/run/network", "two/run/network", "three/1000.pt")]
+    assert _labels(given[1:]) == ["network", "1000"]
+    assert _labels(given) == ["one/run/network", "two/run/network", f"{tmp_path.name}/three/1000.pt"]
+    with pytest.raises(UserError, match="is given twice"):
+        _labels([given[0], given[0] + "/../network"])
+
+
+def test_a_step_is_what_a_checkpoint_says_or_the_last_number_of_its_name() -> None:
+    assert _step({"step": 20, "config": {"steps": 60}}, "step-40") == 20
+    assert _step({"config": {"steps": 60}}, "network") == 60
+    assert _step({}, "checkpoint-1000") == 1000
+    assert math.isnan(_step({}, "network"))

@@ -17,7 +17,7 @@ from scorescope.lenses.audit import page
 from scorescope.lenses.audit.counting import CopyCounter
 from scorescope.lenses.audit.findings import Findings, conclude
 from scorescope.lenses.audit.nearness import nearness, searched
-from scorescope.lenses.audit.page import course
+from scorescope.lenses.audit.page import course, headline, turns
 from scorescope.lenses.audit.regions import regions, regions_possible, searched_regions
 from scorescope.lenses.audit.sets import AuditSets, audit_sets
 from scorescope.lenses.audit.settings import AuditSettings
@@ -200,6 +200,9 @@ def test_a_course_says_where_generalization_is_there_and_where_memorization_begi
         "Generalization is there at step 1; and none at the end surely gives images back"
     )
     assert course(found[3:]).startswith("No checkpoint is surely one that generalizes; memorization begins at step 3")
+    assert turns(found) == (1, 2)
+    assert turns(found[:1]) == (None, None)
+    assert headline(found[2:], is_run=False) == "“step 2”: in transition; “step 3”: memorizes."
 
 
 def test_a_training_image_is_named_by_its_place_in_the_store(textures: ImageSet) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scorescope.cli.options import CHECKPOINT_HELP, AboutNetwork, Out, Running
+from scorescope.foundation import UserError
 from scorescope.foundation.progress import showing_progress
 
 COPIES_FOUND = 3
@@ -25,7 +26,13 @@ def audit(
     ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(help=f"{CHECKPOINT_HELP}, that draws the samples; several of one training run give its course"),
+        typer.Option(
+            help=f"{CHECKPOINT_HELP}, that draws the samples; several of one training run give its course: run/*.pt"
+        ),
+    ] = None,
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[CHECKPOINT]...", help="further checkpoints: what --model run/*.pt becomes in a shell"),
     ] = None,
     about: AboutNetwork,
     held_out: Annotated[str | None, typer.Option(help="images of the same kind that it was not trained on")] = None,
@@ -54,8 +61,11 @@ def audit(
     from scorescope.app.audit import audit as audited
     from scorescope.app.choices import ModelChoice
 
+    if more and not model:
+        raise UserError(f"{more[0]} is neither --samples nor --model: say which it is")
     choices = [
-        ModelChoice.of(path, about.arch, about.arch_arg, about.class_label, about.weights) for path in model or []
+        ModelChoice.of(path, about.arch, about.arch_arg, about.class_label, about.weights)
+        for path in [*(model or []), *(more or [])]
     ]
     what = Path(samples).name if samples is not None else choices[0].path.name if choices else "nothing"
     chosen = {"count": count, "size": size, "flips": flips, "class_label": about.class_label}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,7 +54,7 @@ class AuditConfig(pydantic.BaseModel):
 
     Attributes:
         samples: a folder, zip or store of samples; empty for those of a model.
-        models: checkpoints, in the order of their training where they are of one run.
+        models: checkpoints; they are taken in the order of their training steps where all say theirs, else as given.
         architecture: of a state dictionary; by default its parameters' names decide.
         arguments: what a state dictionary does not say, by name.
         class_label: the class that the model is asked for, and of which training and unseen images are taken; None for all.
@@ -125,7 +125,10 @@ class Audit(Study[AuditConfig]):
             raise UserError("an audit takes either --samples FOLDER or --model CHECKPOINT, and --data TRAINING_IMAGES")
         if not config.data:
             raise UserError("an audit compares with training images: say where they are with --data")
-        models = [_open(path, config, workspace) for path in config.models]
+        labels = _labels(config.models)
+        models = [_open(path, label, config, workspace) for path, label in zip(config.models, labels, strict=True)]
+        if np.isfinite([model.step for model in models]).all():
+            models = sorted(models, key=lambda model: model.step)
         images, imported = _images(config, models, workspace)
         if not models:
             images = DataSplit(of_class(images.train, config.class_label), images.test)
@@ -143,9 +146,7 @@ class Audit(Study[AuditConfig]):
             files = not is_store(Path(config.samples).expanduser())
             found.append(self._of_samples(Path(config.samples).name, samples, config, images, files, workspace))
         results = Results(study=self.name, title=self.title)
-        page.add_audit(results, found)
-        if len(found) > 2 and np.isfinite(steps).all():
-            page.curve(results, found, steps)
+        page.add_audit(results, found, steps if np.isfinite(steps).all() and len(set(steps)) == len(steps) else ())
         for model in models:
             results.methods[f"Model {model.label}"] = model.origin
         told = " ".join(part for part in imported if part)
@@ -237,19 +238,39 @@ def _sets(
     )
 
 
-def _open(path: str, config: AuditConfig, workspace: Workspace) -> _Opened:
+def _open(path: str, label: str, config: AuditConfig, workspace: Workspace) -> _Opened:
     if parse_builtin(config.data) is not None or is_store(Path(config.data).expanduser()):
         images = load_images(config.data).train
         opened = open_checked(path, config.architecture, config.arguments, images, workspace.device, config.class_label)
     else:
         opened = open_checkpoint(path, config.architecture, config.arguments)
-    label = Path(path).stem if Path(path).is_file() else Path(path).name
     network = denoiser_of(opened, label, config.class_label).to(workspace.device)
-    record = opened.config.training
-    step = record.get("step", record.get("steps"))
+    return _Opened(label, _step(opened.config.training, label), network, opened.origin, opened.config)
+
+
+def _step(record: Mapping[str, Any], label: str) -> float:
+    """The training step of a checkpoint: what it says, or the last number of its name; NaN without either."""
+    how = record.get("config")
+    said = [record.get("step"), record.get("steps"), how.get("steps") if isinstance(how, Mapping) else None]
+    known = next((float(one) for one in said if isinstance(one, int | float)), None)
     digits = re.findall(r"\d+", label)
-    known = float(step) if isinstance(step, int | float) else float(digits[-1]) if digits else float("nan")
-    return _Opened(label, known, network, opened.origin, opened.config)
+    return known if known is not None else float(digits[-1]) if digits else float("nan")
+
+
+def _labels(models: Sequence[str]) -> list[str]:
+    """A name for each checkpoint: its own, or the end of its path where others are called the same.
+
+    Raises UserError for a checkpoint that is given twice.
+    """
+    paths = [Path(path).expanduser().resolve() for path in models]
+    twice = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
+    if twice is not None:
+        raise UserError(f"{twice} is given twice: audit each checkpoint once")
+    found, parts = [path.stem if path.is_file() else path.name for path in paths], 1
+    while len(set(found)) < len(found):
+        parts += 1
+        found = ["/".join(path.parts[-parts:]) for path in paths]
+    return found
 
 
 def _images(config: AuditConfig, models: list[_Opened], workspace: Workspace) -> tuple[DataSplit, list[str]]:

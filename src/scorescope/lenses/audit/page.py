@@ -18,16 +18,23 @@ from scorescope.study import charts, palette, pictures
 from scorescope.study.results import Results
 
 CURVE = "Over training"
+TURNS = ("generalization is there", "memorization begins")
 SHOWN, TWICE = 12, 2
 FRAME = (-0.6, 0.9)
 
 
-def add_audit(results: Results, found: Sequence[Findings]) -> None:
-    """Add everything about several models, or one, to a page; pairs and regions are shown of the last."""
+def add_audit(results: Results, found: Sequence[Findings], steps: Sequence[float] = ()) -> None:
+    """Add everything about several models, or one, to a page; pairs and regions are shown of the last.
+
+    Args:
+        results: of the page.
+        found: about each model.
+        steps: increasing, of the training run whose checkpoints they are; none for models that are no run.
+    """
     last = found[-1]
     for one in found:
         results.add_verdict(one.label, one.ruling.state, one.reason(because=len(found) > 1))
-    results.headline = headline(found)
+    results.headline = headline(found, is_run=len(steps) > 1)
     for one in found:
         results.add_notes(note if len(found) == 1 else f"{one.label}: {note}" for note in one.warnings)
     results.introductions[PAIRS] = (
@@ -54,12 +61,16 @@ def add_audit(results: Results, found: Sequence[Findings]) -> None:
         " finds most.",
         _spaces(last),
     )
+    if len(steps) > 2:
+        curve(results, found, steps)
     glances(results, last, few)
     results.methods |= methods(last)
 
 
-def headline(found: Sequence[Findings]) -> str:
-    """The verdict, its error rate, and what would have been found."""
+def headline(found: Sequence[Findings], *, is_run: bool = True) -> str:
+    """The verdict and its error rate; of several models the course of their run, or each one's verdict."""
+    if len(found) > 1 and not is_run:
+        return f"{'; '.join(f'“{one.label}”: {one.ruling.state}' for one in found)}."
     if len(found) > 1:
         return course(found)
     one = found[0]
@@ -79,21 +90,26 @@ def headline(found: Sequence[Findings]) -> str:
 
 def course(found: Sequence[Findings]) -> str:
     """Where generalization is there, and where memorization begins, over checkpoints in order."""
-    states = [one.ruling.state for one in found]
-    general = next((one.label for one in found if one.ruling.state == "generalizes"), None)
-    begins = None
-    for place in range(len(states) - 1, -1, -1):
-        if states[place] in ("in transition", "memorizes"):
-            begins = found[place].label
-        else:
-            break
+    general, begins = turns(found)
     parts = [
-        f"Generalization is there at {general}" if general else "No checkpoint is surely one that generalizes",
-        f"memorization begins at {begins} and stays to the last"
-        if begins
-        else "and none at the end surely gives images back",
+        "No checkpoint is surely one that generalizes"
+        if general is None
+        else f"Generalization is there at {found[general].label}",
+        "and none at the end surely gives images back"
+        if begins is None
+        else f"memorization begins at {found[begins].label} and stays to the last",
     ]
-    return f"{parts[0]}; {parts[1]}. At {found[-1].label}: {states[-1]}."
+    return f"{parts[0]}; {parts[1]}. At {found[-1].label}: {found[-1].ruling.state}."
+
+
+def turns(found: Sequence[Findings]) -> tuple[int | None, int | None]:
+    """The first checkpoint that generalizes, and the first from which on all give something back; None without."""
+    states = [one.ruling.state for one in found]
+    general = states.index("generalizes") if "generalizes" in states else None
+    begins = len(states)
+    while begins and states[begins - 1] in ("in transition", "memorizes"):
+        begins -= 1
+    return general, begins if begins < len(states) else None
 
 
 def pairs(results: Results, found: Findings, key: str = "pairs") -> None:
@@ -301,12 +317,20 @@ def curve(results: Results, found: Sequence[Findings], steps: Sequence[float]) -
             "Quality: denoising unseen images",
         ),
     ]
+    figure = charts.lines(panels, "training step", x_log=bool(x.min() > 0 and x.max() > 20 * x.min()))
+    marked = []
+    for place, words, stroke, dashes in zip(turns(found), TURNS, ("dotted", "dashed"), (":", "--"), strict=True):
+        if place is not None:
+            marked.append(f"{words} at step {x[place]:,.0f} ({stroke} line)")
+            for axis in figure.axes:
+                axis.axvline(x[place], color=palette.SOFT, linewidth=0.9, linestyle=dashes, zorder=0.8)
     results.add_chart(
         "curve",
         "Leakage, copies, membership and quality over training",
-        "Quality comes first, copies later: between the two a network generalizes (Bonnaire et al. 2025).",
+        "Quality comes first, copies later: between the two a network generalizes (Bonnaire et al. 2025)."
+        + (f" By the verdicts {', '.join(marked)}." if marked else ""),
         CURVE,
-        charts.lines(panels, "training step", x_log=bool(x.min() > 0 and x.max() > 20 * x.min())),
+        figure,
     )
 
 
