@@ -52,6 +52,7 @@ def test_every_pair_is_found_and_no_other(
     mixed: ImageSet, mirrored: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates, "BLOCK", block)
+    monkeypatch.setattr(duplicates, "TILE", block)
     found = duplicates.find_duplicates(mixed, 0.99, mirrored=mirrored)
     expected = set()
     for i in range(120):

@@ -26,7 +26,8 @@ from scorescope.foundation import UserError, track
 
 SIMILARITY = 0.995
 WAVES = 8
-BLOCK = 2048
+BLOCK, TILE = 2048, 512
+"""Images that are read, and whose waves are compared with those of as many, at a time: a tile stays in a core's cache."""
 FLAT = 0.13
 """Standard deviation in grey levels of 255 up to which an image counts as constant."""
 
@@ -184,9 +185,9 @@ def _near_pairs(
     for turned in (False, True) if mirrored else (False,):
         asked = mine * _turned() if turned else mine
         for rows, columns in track(_candidates(asked, yours, radius), "comparing images"):
-            if own:
-                once = rows < columns
-                rows, columns = rows[once], columns[once]
+            if own:  # each pair comes once, in either order; or in both, where one of the two is mirrored
+                once = rows < columns if turned else np.ones(len(rows), bool)
+                rows, columns = np.minimum(rows, columns)[once], np.maximum(rows, columns)[once]
             if not len(rows):
                 continue
             left, right = images.take(first[rows]), theirs.take(second[columns])
@@ -205,11 +206,12 @@ def _near_pairs(
 
 
 def _candidates(mine: Floats, yours: Floats, radius: float) -> Iterator[tuple[Indices, Indices]]:
-    """Places of all pairs that are within `radius` in the waves, a block of rows at a time, no more than a few at once.
+    """Places of all pairs that are within `radius` in the waves, a tile of rows at a time, no more than a few at once.
 
-    Images are cut into slabs along the widest direction and sorted along the second widest within each: a pair lies in one
-    slab or in two neighbours, and not far apart there.
+    Where `mine` is `yours`, every pair of two different rows once. Images are cut into slabs along the widest direction and
+    sorted along the second widest within each: a pair lies in one slab or in two neighbours, and not far apart there.
     """
+    own = mine is yours
     spread = yours - yours.mean(0)
     axes = np.linalg.eigh(spread.T @ spread)[1][:, -2:].astype(np.float32)
     my_slab, along_mine, order_mine = _slabs(mine @ axes, radius)
@@ -218,19 +220,24 @@ def _candidates(mine: Floats, yours: Floats, radius: float) -> Iterator[tuple[In
     half = (sorted_yours**2).sum(1) / 2
     for number in np.unique(my_slab):
         first, last = np.searchsorted(my_slab, (number, number + 1))
-        for start in range(int(first), int(last), BLOCK):
-            here = slice(start, min(start + BLOCK, int(last)))
+        for start in range(int(first), int(last), TILE):
+            here = slice(start, min(start + TILE, int(last)))
             rows = order_mine[here]
             block = mine[rows]
             least = ((block**2).sum(1) - radius**2) / 2
-            for beside in (number - 1, number, number + 1):
+            for beside in (number, number + 1) if own else (number - 1, number, number + 1):
                 begin, end = np.searchsorted(slab, (beside, beside + 1))
+                if own and beside == number:
+                    begin = start
                 low = begin + np.searchsorted(along[begin:end], along_mine[here][0] - radius)
                 high = begin + np.searchsorted(along[begin:end], along_mine[here][-1] + radius, side="right")
-                for left in range(int(low), int(high), BLOCK):
-                    part = slice(left, min(left + BLOCK, int(high)))
+                for left in range(int(low), int(high), TILE):
+                    part = slice(left, min(left + TILE, int(high)))
                     near = block @ sorted_yours[part].T - half[part] >= least[:, None]
                     i, j = np.nonzero(near)
+                    if own and left < start + len(rows) and beside == number:
+                        later = left + j > start + i
+                        i, j = i[later], j[later]
                     for few in range(0, len(i), BLOCK):
                         yield rows[i[few : few + BLOCK]], order[left + j[few : few + BLOCK]]
 
