@@ -35,8 +35,12 @@ def add_audit(results: Results, found: Sequence[Findings], steps: Sequence[float
     for one in found:
         results.add_verdict(one.label, one.ruling.state, one.reason(because=len(found) > 1))
     results.headline = headline(found, is_run=len(steps) > 1)
+    shared = [note for note in last.warnings if all(note in one.warnings for one in found)]
+    results.add_notes(shared)
     for one in found:
-        results.add_notes(note if len(found) == 1 else f"{one.label}: {note}" for note in one.warnings)
+        results.add_notes(f"{one.label}: {note}" for note in one.warnings if note not in shared)
+    if len(steps) > 2:
+        curve(results, found, steps)
     results.introductions[PAIRS] = (
         f"{int(last.copies.sum())} of {len(last.copies)} samples are copies at a false discovery rate of"
         f" {last.settings.fdr:.0%}. p is the share of unseen images that are as near to the training set."
@@ -61,8 +65,6 @@ def add_audit(results: Results, found: Sequence[Findings], steps: Sequence[float
         " finds most.",
         _spaces(last),
     )
-    if len(steps) > 2:
-        curve(results, found, steps)
     glances(results, last, few)
     results.methods |= methods(last)
 
