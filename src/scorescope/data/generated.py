@@ -24,7 +24,8 @@ from scorescope.foundation import UserError
 
 DISK_PARAMETERS = ("centre x", "centre y", "radius", "foreground", "background")
 SINUSOID_PARAMETERS = ("amplitude", "phase")
-_SUBCOLUMNS = 4
+SUBCOLUMNS = 4
+"""Samples a pixel of a C^α image's contour."""
 
 
 def draw_c_alpha(
@@ -55,20 +56,54 @@ def draw_c_alpha(
     Raises:
         UserError: a count below 1, a size below 4, a negative exponent.
     """
+    return render_c_alpha(*draw_c_alpha_parts(count, size, alpha, generator, background_alpha=background_alpha))
+
+
+def draw_c_alpha_parts(
+    count: int,
+    size: int,
+    alpha: float,
+    generator: torch.Generator,
+    *,
+    background_alpha: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `draw_c_alpha` makes its images of; arguments and errors as there.
+
+    Returns:
+        The contour, and what lies above it and below it, as `render_c_alpha` takes them.
+    """
     textures_alpha = alpha if background_alpha is None else background_alpha
     if count < 1 or size < 4 or not (alpha >= 0 and textures_alpha >= 0):
         raise UserError(
             f"C^α images need count ≥ 1, size ≥ 4 and exponents ≥ 0, found {count}, {size}, {alpha} and {textures_alpha}"
         )
-    height = _contours(count, size, alpha, generator)  # (B, subcolumns), pixels from the top
-    rows = torch.arange(size, device=generator.device, dtype=torch.float32)
-    below = (rows[None, :, None] + 1 - height[:, None, :]).clamp_(0, 1)  # (B, H, subcolumns): share of each pixel
-    below = below.view(count, size, size, _SUBCOLUMNS).mean(3)  # (B, H, W)
+    height = _contours(count, size, alpha, generator)
     dark = _into_range(_textures(count, size, textures_alpha, generator), *_ranges(count, -1.0, generator))
     bright = _into_range(_textures(count, size, textures_alpha, generator), *_ranges(count, 0.0, generator))
     swap = torch.rand(count, 1, 1, generator=generator, device=generator.device) < 0.5
-    low, high = torch.where(swap, dark, bright), torch.where(swap, bright, dark)
-    return torch.lerp(high, low, below).unsqueeze(1)  # (B, 1, H, W)
+    return height, torch.where(swap, bright, dark), torch.where(swap, dark, bright)
+
+
+def render_c_alpha(height: Tensor, above: Tensor, below: Tensor) -> Tensor:
+    """Two textures on the two sides of a contour, differentiable by all three.
+
+    Args:
+        height: of the contour in pixels from the top, (B, 4 size): at four samples a pixel, from left to right.
+        above: the texture above it, (B, size, size).
+        below: the texture below it, (B, size, size).
+
+    Returns:
+        (B, 1, size, size).
+    """
+    return torch.lerp(above, below, share_below(height)).unsqueeze(1)
+
+
+def share_below(height: Tensor) -> Tensor:
+    """Share of every pixel's area that lies below a contour, (B, 4 size) -> (B, size, size)."""
+    size = height.shape[1] // SUBCOLUMNS
+    rows = torch.arange(size, device=height.device, dtype=height.dtype)
+    below = (rows[None, :, None] + 1 - height[:, None, :]).clamp(0, 1)  # (B, H, subcolumns): share of each pixel
+    return below.view(-1, size, size, SUBCOLUMNS).mean(3)
 
 
 def draw_disk_parameters(count: int, size: int, generator: torch.Generator, *, contrast: float = 0.2) -> Tensor:
@@ -176,7 +211,7 @@ def _columns(parameters: Tensor, names: tuple[str, ...]) -> tuple[Tensor, ...]:
 
 def _contours(count: int, size: int, alpha: float, generator: torch.Generator) -> Tensor:
     """Heights of contours in pixels from the top, (count, 4 size): span of 0.2 to 0.8 of the image, inside it."""
-    n = size * _SUBCOLUMNS
+    n = size * SUBCOLUMNS
     noise = torch.rand(count, n, generator=generator, device=generator.device)
     frequency = torch.fft.rfftfreq(n, device=generator.device)
     curve = torch.fft.irfft(torch.fft.rfft(noise) * _power_law(frequency.square(), alpha), n=n)
