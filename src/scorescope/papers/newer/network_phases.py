@@ -388,7 +388,8 @@ def _headline(found: Mapping[int, Phases], config: NetworkPhasesConfig) -> str:
     size, phases = list(found.items())[-1]
     match = phases.match().mean(1)
     top = int(match.argmax())
+    last = "" if top == len(match) - 1 else f", at step {config.steps[-1]:,} {match[-1]:.2f}"
     return (
         f"With N = {size:,} the nearest local model says most of the network at step {config.steps[top]:,} (coefficient of"
-        f" determination {match[top]:.2f}), at step {config.steps[-1]:,} {match[-1]:.2f}."
+        f" determination {match[top]:.2f}){last}."
     )

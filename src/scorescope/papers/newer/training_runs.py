@@ -62,7 +62,7 @@ class RunsConfig(SubsetConfig):
         sigma_min: the lowest of them, in units of [-1, 1].
     """
 
-    sizes: Sizes = (16, 32, 64, 128, 1024)
+    sizes: Sizes = (8, 16, 32, 64, 128, 1024)
     near_duplicates: float | None = pydantic.Field(None, gt=-1, lt=1)
     side: int | None = pydantic.Field(16, ge=2)
     architecture: str = "unet"
