@@ -8,6 +8,10 @@ import torch
 
 from scorescope.denoisers import GaussianDenoiser
 from scorescope.foundation import UserError
+from scorescope.lenses.against import Against
+from scorescope.lenses.comparison import ENOUGH_INPUTS
+from scorescope.lenses.inputs import HELD_OUT
+from scorescope.lenses.subject import OPTIMAL
 from scorescope.papers.protocols import SamplesFromSharedNoise
 from scorescope.papers.protocols import samples_from_shared_noise as protocol
 from scorescope.papers.protocols.contenders import ROWS
@@ -15,6 +19,7 @@ from scorescope.papers.protocols.shared_noise import TIMES, SamplingConfig, samp
 from scorescope.probes.sample_agreement import agreement
 from scorescope.report import run_study
 from scorescope.study import open_run
+from scorescope.study.results import Results
 
 CHEAP = "contenders.names=gaussian,pspc-square,pca-locality,pca-locality-batched,gaussian-mixture"
 
@@ -128,3 +133,17 @@ def test_a_row_that_is_none(tmp_path):
     config = SamplesFromSharedNoise.configure("tiny", ["contenders.names=gausian"])
     with pytest.raises(UserError, match="gaussian"):
         run_study(SamplesFromSharedNoise(), config, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_another_network_is_no_training_free_denoiser():
+    """It explains most here, and yet the mixture is compared with the Gaussian alone."""
+    images = np.arange(1.0, ENOUGH_INPUTS + 1)[None]
+    shares = {OPTIMAL: 1.0, "another": 0.05, "committee": 0.2, "gaussian": 0.5}
+    distance = {name: share * images for name, share in shares.items()}
+    against = Against("mine", HELD_OUT, np.ones(1), distance, {}, None, [0], {})
+    results = Results(study="protocol", title="")
+    config = SamplesFromSharedNoise.configure("small", [f"inputs={ENOUGH_INPUTS}"])
+    protocol._deviation_claims(results, [against], config)
+    (claim,) = results.claims
+    assert claim.value == pytest.approx(0.3)
+    assert claim.note == "committee 0.800, gaussian 0.500."

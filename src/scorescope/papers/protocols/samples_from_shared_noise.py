@@ -296,7 +296,7 @@ def _deviation_claims(results: Results, against: Sequence[Against], config: Shar
         )
         quantity = "explained deviation over all levels: the best of these minus the best other's"
         rule = Rule(above=0.0)
-        shares = {name: float(one.overall(name).value[0]) for name in one.names}
+        shares = {name: float(one.overall(name).value[0]) for name in one.names if name in ROWS}  # no other network
         known = {name: share for name, share in shares.items() if np.isfinite(share)}
         new, others = ({n: s for n, s in known.items() if (n in NEW) is inside} for inside in (True, False))
         if not new or not others or config.inputs < ENOUGH_INPUTS:
