@@ -37,7 +37,7 @@ DATA = "fashion-mnist"
 STEPS = {10: 500, 30: 700, 100: 1000, 300: 1200, 1000: 1600, 10000: 2500}
 TRAINING = TrainingConfig(batch=32, learning_rate=3e-3, ema_decay=0.99)
 ARCHITECTURE, ARGUMENTS = "unet", {"width": 16, "blocks": 2}
-MEASURED = MeasurementConfig(psnr_levels=5, psnr_images=512, samples=200)
+MEASURED = MeasurementConfig(psnr_levels=5, psnr_images=512, samples=200, more_samples=600)
 ORDER = ("memorizes", "in transition", "generalizes")
 FILE = Path(__file__).parent / "results" / "audit-networks.json"
 
