@@ -32,7 +32,7 @@ def audit(
     ] = None,
     more: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[CHECKPOINT]...", help="further checkpoints: what --model run/*.pt becomes in a shell"),
+        typer.Argument(metavar="CHECKPOINT", help="further checkpoints: what --model run/*.pt becomes in a shell"),
     ] = None,
     about: AboutNetwork,
     held_out: Annotated[str | None, typer.Option(help="images of the same kind that it was not trained on")] = None,
