@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,29 +80,32 @@ def choose_pair(images: ImageSet, size: int, seed: int) -> Pair:
 
 def train_pair(
     pair: Pair,
-    width: int,
+    width: int | None,
     training: TrainingConfig,
     workspace: Workspace,
     *,
     architecture: str = "unet",
+    arguments: Mapping[str, Any] | None = None,
     into: str = "networks",
 ) -> dict[str, NetworkDenoiser]:
     """The networks of a pair by name, come with the package, from the cache or trained now, each copied into the run folder.
 
     Args:
         pair: what each is trained on.
-        width: of the architecture.
+        width: of an architecture that has one; None for what fits the images.
         training: how; the two networks' seeds are 2·seed and 2·seed + 1.
         workspace: where the cache is, and the run folder.
-        architecture: one that has a width: ``unet`` or ``bf-cnn``.
+        architecture: a name that ``scorescope list networks`` shows.
+        arguments: of the architecture, over those that fit the images and the width.
         into: folder of the copies, within the run folder.
     """
     jobs, shipped = [], []
+    widths = {} if width is None else {"width": width}
     for index, (name, images) in enumerate(pair.training.items()):
         entry = architectures[architecture]
         network = NetworkConfig(
             architecture=architecture,
-            arguments=entry.arguments_for(images.image_shape) | {"width": width},
+            arguments=entry.arguments_for(images.image_shape) | widths | dict(arguments or {}),
             preconditioning=entry.preconditioning,
             image_shape=images.image_shape,
             sigma_range=training.objective.sigma_range,

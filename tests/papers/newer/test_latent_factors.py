@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from scorescope.papers.newer import LatentFactors
-from scorescope.papers.newer.latent_factors import beyond_chance, doublings_between, first_reach, recovered
+from scorescope.papers.newer.latent_factors_page import Found, _claims
+from scorescope.papers.newer.recovery import Numbers, beyond_chance, doublings_between, first_reach, recovered
 from scorescope.report import run_study
+from scorescope.study.results import Results
 
 
 def test_where_one_half_is_reached():
@@ -45,6 +47,42 @@ def test_agreement_beyond_chance():
     assert (
         abs(beyond_chance(first + 2 * shared, other + 2 * shared).mean()) < 0.15
     )  # what all images share does not count
+
+
+def found(agreement, recovery, floor=0.6):
+    """Samples of four N whose q and Q have these means."""
+    random = np.random.default_rng(0)
+    numbers = [
+        Numbers(
+            size,
+            {},
+            {name: np.full(80, 0.9) for name in "AB"},
+            {},
+            q + 0.1 * random.standard_normal(80),
+            Q + 0.1 * random.standard_normal(160),
+        )
+        for size, q, Q in zip([20, 100, 500, 2500], agreement, recovery, strict=True)
+    ]
+    return Found("disks", numbers, {}, np.zeros((2, 5)), floor, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("case", "verdicts"),
+    [
+        (found([0.1, 0.6, 0.8, 0.9], [0.0, 0.05, 0.1, 0.8]), ["holds", "holds", "holds"]),
+        (found([0.0, 0.1, 0.2, 0.9], [0.1, 0.6, 0.7, 0.8]), ["fails", "fails", "fails"]),
+        (
+            found([0.2, 0.7, 0.7, 0.7], [0.2, 0.2, 0.2, 0.2]),
+            ["not tested at this size", "holds", "not tested at this size"],
+        ),
+        (found([0.1, 0.6, 0.8, 0.9], [0.0, 0.0, 0.0, 0.0], floor=0.9999), ["not tested at this size"] * 3),
+    ],
+)
+def test_verdicts(case, verdicts):
+    """The last: a family that a Gaussian model's samples belong to, of which low Q says nothing."""
+    results = Results(study="any", title="any")
+    _claims(results, case)
+    assert [claim.verdict for claim in results.claims] == verdicts
 
 
 @pytest.mark.slow
