@@ -56,7 +56,8 @@ class LatentFactorsConfig(pydantic.BaseModel):
         family: of the images.
         side: of the images, pixels.
         sizes: numbers of training images of each network, increasing.
-        network: architecture of the networks and how each is trained, the same for all sizes.
+        width: of the networks, if their architecture has one; None for what fits the images.
+        network: their architecture and how each is trained, the same for all sizes.
         measurement: how samples are drawn, and how many.
         unseen: images that no network was trained on, which calibrate the count of copies.
         seed: of the images, the subsets and the noise.
@@ -66,10 +67,10 @@ class LatentFactorsConfig(pydantic.BaseModel):
 
     family: Literal["disks", "sinusoids", "c-alpha"] = "disks"
     side: int = pydantic.Field(8, ge=8)
-    sizes: Sizes = (20, 100, 500, 2500)
+    sizes: Sizes = (5, 20, 100, 2500)
+    width: pydantic.PositiveInt | None = 192
     network: NetworkSettings = NetworkSettings(
         architecture="mlp",
-        arguments={"width": 192, "depth": 3},
         training=TrainingConfig(
             steps=8000, batch=64, learning_rate=2e-3, ema_decay=0.995, objective=Objective(**OBJECTIVES["edm"])
         ),
@@ -91,7 +92,8 @@ class LatentFactors(Study[LatentFactorsConfig]):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
             "sizes": (4, 40),
-            "network": {"arguments": {"width": 32, "depth": 2}, "training": {"steps": 100, "batch": 16}},
+            "width": 32,
+            "network": {"training": {"steps": 100, "batch": 16}},
             "measurement": {"samples": 8, "flow_steps": 6},
             "unseen": 60,
         },
@@ -99,7 +101,12 @@ class LatentFactors(Study[LatentFactorsConfig]):
         "paper": {
             "side": 32,
             "sizes": (10, 30, 100, 300, 1000, 3000, 10_000, 30_000),
-            "network": {"arguments": {"width": 1024, "depth": 4}, "training": {"steps": 100_000, "batch": 128}},
+            "width": None,
+            "network": {
+                "architecture": "ddpm++-no-attention",
+                "arguments": {"model_channels": 64},
+                "training": {"steps": 100_000, "batch": 128},
+            },
             "measurement": {"samples": 2000},
             "unseen": 20_000,
         },
@@ -139,7 +146,9 @@ def _measure(
 ) -> tuple[Numbers, dict[str, Tensor]]:
     pair = choose_pair(pool, size, config.seed)
     how = config.network
-    networks = train_pair(pair, None, how.training, workspace, architecture=how.architecture, arguments=how.arguments)
+    networks = train_pair(
+        pair, config.width, how.training, workspace, architecture=how.architecture, arguments=how.arguments
+    )
     copies, explained, factors, samples = {}, {}, {}, {}
     for name in NETWORKS:
         sampling = functools.partial(_samples, networks[name], pool, config)
@@ -167,10 +176,11 @@ def _fitted(images: Tensor, config: LatentFactorsConfig) -> dict[str, Floats]:
 
 def _methods(config: LatentFactorsConfig, pool: ImageSet, floor: float) -> dict[str, str]:
     family = FAMILIES[config.family]
+    wide = "" if config.width is None else f"Width {config.width}, "
     return {
         "Images": f"{config.family}, {config.side}×{config.side}: {', '.join(family.names)}; {pool.stored:,} to train on, in"
         f" two halves without a common image, the images of a small N among those of a larger one; {config.unseen:,} unseen.",
-        "Networks": f"{config.network.said} Network A has an even seed, B the next.",
+        "Networks": f"{wide}{config.network.said} Network A has an even seed, B the next.",
         "Sampling": f"{config.measurement.samples} samples of each network from the same noise, cut to [−1, 1]: by Heun's"
         f" method on {config.measurement.flow_steps} EDM levels, or by the blind ascent for networks that are not told σ.",
         "m": "The audit's count in pixels: samples nearer to the training set than 99 % of unseen images are, less what chance"

@@ -27,6 +27,7 @@ APART, LEAST_RISE, FLAT = 1.0, 0.25, 0.99
 model's samples as members."""
 ENOUGH_SIZES, ENOUGH_SAMPLES, SHOWN = 4, 64, 8
 COLOURS = {"m": palette.RED, "q": palette.BLUE, "Q": palette.GREEN}
+WITHOUT_COPIES = "Q of samples that are no copies"
 WORDS = {"m": "m, copies", "q": "q, agreement", "Q": "Q, recovery"}
 
 
@@ -126,19 +127,20 @@ def _sheet(results: Results, samples: Mapping[int, Mapping[str, Tensor]]) -> Non
 
 
 def _numbers_table(results: Results, found: Found) -> None:
+    rows = []
+    for one in found.numbers:
+        row = {"N": one.size} | {words: one.mean(name).words() for name, words in found.words.items()}
+        if "Q" in found.words:
+            others = one.without_copies()
+            row[WITHOUT_COPIES] = others.words() if others else "–"
+        rows.append(row | {"explained": mean_of(np.concatenate(list(one.explained.values()))).words()})
+    copies = " Q is 0 for copies: where there are many, it is low for that." if "Q" in found.words else ""
     results.add_table(
         "numbers",
         "Copies, agreement and recovery for every N",
         f"With 95 % intervals over samples. A Gaussian model's samples are explained to {found.floor:.3f} by the family;"
-        f" training images, in 8 bits, to {found.ceiling:.3f}.",
-        pd.DataFrame(
-            [
-                {"N": one.size}
-                | {words: one.mean(name).words() for name, words in found.words.items()}
-                | {"explained": mean_of(np.concatenate(list(one.explained.values()))).words()}
-                for one in found.numbers
-            ]
-        ),
+        f" training images, in 8 bits, to {found.ceiling:.3f}.{copies}",
+        pd.DataFrame(rows),
     )
 
 

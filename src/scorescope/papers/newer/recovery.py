@@ -17,7 +17,7 @@ from scorescope.probes.proportions import Interval
 from scorescope.probes.similarity import directions
 
 Floats = npt.NDArray[np.float64]
-HALF = 0.5
+HALF, ENOUGH = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class Numbers:
         """Their mean, with its interval; a share of copies below what chance puts there is 0."""
         found = mean_of(self.values(name))
         return found.clipped(0.0, 1.0) if name == "m" else found
+
+    def without_copies(self) -> Interval | None:
+        """The mean of Q over samples that are no copies; None where there are fewer than ten."""
+        above = np.concatenate([one.above for one in self.copies.values()])
+        others = self.recovery[~above]
+        return mean_of(others) if len(others) >= ENOUGH else None
 
 
 def recovered(explained: npt.ArrayLike, floor: float, copied: npt.ArrayLike) -> Floats:
