@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from scorescope.papers.newer import LatentFactors
+from scorescope.papers.newer.latent_factors import LatentFactorsConfig, _copies, _images
 from scorescope.papers.newer.latent_factors_page import Found, _claims
 from scorescope.papers.newer.recovery import Numbers, beyond_chance, doublings_between, first_reach, recovered
 from scorescope.report import run_study
+from scorescope.study.pairs import choose_pair
 from scorescope.study.results import Results
 
 
@@ -83,6 +85,22 @@ def test_verdicts(case, verdicts):
     results = Results(study="any", title="any")
     _claims(results, case)
     assert [claim.verdict for claim in results.claims] == verdicts
+
+
+@pytest.mark.slow
+def test_copies_are_not_counted_where_unseen_images_are_as_good_as_training_images():
+    """Twenty sinusoids have nearly all phases, and similarity knows no amplitude; disks differ in more."""
+    for family, counted in (("sinusoids", False), ("disks", True)):
+        config = LatentFactorsConfig(family=family, sizes=(20,), unseen=400)
+        pool, unseen, _ = _images(config)
+        pair = choose_pair(pool, 20, 0)
+        samples = {name: images.tensor()[:12] for name, images in pair.training.items()}
+        copies = _copies(pair, unseen, samples, config)
+        assert bool(copies) is counted
+    assert all(one.above.all() for one in copies.values())
+    without = Numbers(20, {}, {}, {}, np.zeros(12), np.zeros(24))
+    assert math.isnan(without.mean("m").value)
+    assert without.without_copies() is None
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ exactly (`probes.latent_factors`), with pairs of small networks for several N, a
   the training set. Beside it, whether the factors of the samples are distributed as those of the data.
 
 Sinusoids of one frequency fill a plane, so a Gaussian model's samples are sinusoids as well, and Q asks for nothing: it is not
-defined for a family whose members such samples are, and what remains is the distribution of the factors.
+defined for a family whose members such samples are, and what remains is the distribution of the factors. Nor are copies told
+from other members where a third or more of the unseen images are as good as equal to one of N training images.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from torch import Tensor
 from scorescope.data import ImageSet
 from scorescope.data.images import to_uint8
 from scorescope.denoisers import NetworkDenoiser
-from scorescope.lenses.audit.counting import CopyCounter
+from scorescope.lenses.audit.counting import Copies, CopyCounter
+from scorescope.lenses.audit.unseen import SeenImagesError
 from scorescope.lenses.drawing import draw_samples, like
 from scorescope.lenses.settings import MeasurementConfig
 from scorescope.lenses.subject import mean_intensity
@@ -39,7 +41,7 @@ from scorescope.papers.newer.latent_factors_page import SOURCE, Found, fill
 from scorescope.papers.newer.recovery import Floats, Numbers, beyond_chance, recovered
 from scorescope.probes.latent_factors import FAMILIES
 from scorescope.study.base import Study, study
-from scorescope.study.pairs import NETWORKS, Sizes, choose_pair, train_pair
+from scorescope.study.pairs import NETWORKS, Pair, Sizes, choose_pair, train_pair
 from scorescope.study.results import Results
 from scorescope.study.workspace import Workspace
 from scorescope.training import TrainingConfig
@@ -149,17 +151,32 @@ def _measure(
     networks = train_pair(
         pair, config.width, how.training, workspace, architecture=how.architecture, arguments=how.arguments
     )
-    copies, explained, factors, samples = {}, {}, {}, {}
+    explained, factors, samples = {}, {}, {}
     for name in NETWORKS:
         sampling = functools.partial(_samples, networks[name], pool, config)
         samples[name] = torch.from_numpy(workspace.computed(f"N={size}/samples/{name}", sampling))
         fitting = functools.partial(_fitted, samples[name], config)
         fitted = workspace.computed(f"N={size}/factors/{name}", fitting)
         explained[name], factors[name] = fitted["explained"], fitted["factors"]
-        copies[name] = CopyCounter(pair.training[name], unseen, config.seed).count(samples[name])
-    recovery = np.concatenate([recovered(explained[name], floor, copies[name].above) for name in NETWORKS])
+    copies = _copies(pair, unseen, samples, config)
+    nothing = np.zeros(config.measurement.samples, dtype=bool)
+    above = {name: copies[name].above if copies else nothing for name in NETWORKS}
+    recovery = np.concatenate([recovered(explained[name], floor, above[name]) for name in NETWORKS])
     agreement = beyond_chance(*(samples[name] for name in NETWORKS))
     return Numbers(size, copies, explained, factors, agreement, recovery), samples
+
+
+def _copies(
+    pair: Pair, unseen: ImageSet, samples: Mapping[str, Tensor], config: LatentFactorsConfig
+) -> dict[str, Copies]:
+    """The copies among each network's samples; nothing where unseen images are themselves as good as training images.
+
+    A few sinusoids of one frequency have all phases nearly, and similarity knows no amplitude.
+    """
+    try:
+        return {name: CopyCounter(pair.training[name], unseen, config.seed).count(samples[name]) for name in NETWORKS}
+    except SeenImagesError:
+        return {}
 
 
 def _samples(network: NetworkDenoiser, pool: ImageSet, config: LatentFactorsConfig) -> npt.NDArray[np.float32]:
@@ -184,7 +201,8 @@ def _methods(config: LatentFactorsConfig, pool: ImageSet, floor: float) -> dict[
         "Sampling": f"{config.measurement.samples} samples of each network from the same noise, cut to [−1, 1]: by Heun's"
         f" method on {config.measurement.flow_steps} EDM levels, or by the blind ascent for networks that are not told σ.",
         "m": "The audit's count in pixels: samples nearer to the training set than 99 % of unseen images are, less what chance"
-        " puts there, over both networks.",
+        " puts there, over both networks. Not defined where a third of the unseen images or more are as good as equal to a"
+        " training image.",
         "q": "(s − s̄) / (1 − s̄): s the cosine similarity of two samples from the same noise, each less its own mean, s̄ that of"
         " samples from different noise.",
         "Q": f"1 − (1 − e) / (1 − {floor:.3f}), from 0 to 1: e is the share of a sample's variance that the nearest member of"

@@ -129,7 +129,10 @@ def _sheet(results: Results, samples: Mapping[int, Mapping[str, Tensor]]) -> Non
 def _numbers_table(results: Results, found: Found) -> None:
     rows = []
     for one in found.numbers:
-        row = {"N": one.size} | {words: one.mean(name).words() for name, words in found.words.items()}
+        means = {words: one.mean(name) for name, words in found.words.items()}
+        row = {"N": one.size} | {
+            words: mean.words() if math.isfinite(mean.value) else "–" for words, mean in means.items()
+        }
         if "Q" in found.words:
             others = one.without_copies()
             row[WITHOUT_COPIES] = others.words() if others else "–"

@@ -26,7 +26,7 @@ class Numbers:
 
     Attributes:
         size: N.
-        copies: network -> the copies among its samples.
+        copies: network -> the copies among its samples; nothing where copies cannot be told from other members.
         explained: network -> share of each sample's variance that its nearest member explains, (n,).
         factors: network -> of those members, (n, P).
         agreement: q of every pair of samples from the same noise, (n,).
@@ -43,6 +43,8 @@ class Numbers:
     def values(self, name: str) -> Floats:
         """m, q or Q of every sample."""
         if name == "m":
+            if not self.copies:
+                return np.full(2 * len(self.agreement), math.nan)
             chance = next(iter(self.copies.values())).chance
             above = np.concatenate([one.above for one in self.copies.values()]).astype(np.float64)
             return (above - chance) / (1 - chance)
@@ -50,11 +52,15 @@ class Numbers:
 
     def mean(self, name: str) -> Interval:
         """Their mean, with its interval; a share of copies below what chance puts there is 0."""
+        if name == "m" and not self.copies:
+            return Interval(math.nan, math.nan, math.nan)
         found = mean_of(self.values(name))
         return found.clipped(0.0, 1.0) if name == "m" else found
 
     def without_copies(self) -> Interval | None:
-        """The mean of Q over samples that are no copies; None where there are fewer than ten."""
+        """The mean of Q over samples that are no copies; None where there are fewer than ten, or nobody can tell."""
+        if not self.copies:
+            return None
         above = np.concatenate([one.above for one in self.copies.values()])
         others = self.recovery[~above]
         return mean_of(others) if len(others) >= ENOUGH else None
