@@ -171,7 +171,7 @@ def _factors(results: Results, found: Found) -> None:
         section=DISTRIBUTION,
     )
     groups = FAMILIES[found.family].groups or {"": names}
-    panels = []
+    panels, highest = [], 1.05 * max(row["distance"] for row in rows)
     for title, members in groups.items():
         series = [
             charts.Series(
@@ -181,13 +181,13 @@ def _factors(results: Results, found: Found) -> None:
             )
             for name in members
         ]
-        panels.append(charts.Panel(series, "distance", title=title, y_range=(0.0, None)))
+        panels.append(charts.Panel(series, "distance", title=title, y_range=(0.0, highest)))
     results.add_chart(
         "factors",
         "How far the factors are from those of the data",
         "Kolmogorov's distance, from 0 for the same distribution to 1, of each factor as it is read off the samples.",
         DISTRIBUTION,
-        charts.lines(panels, "training images N", share_y=True),
+        charts.lines(panels, "training images N"),
     )
 
 
