@@ -91,6 +91,8 @@ def test_a_process_that_fails_alone_gives_its_name_and_the_launcher_its_reason(t
     assert len(named) == 1
     assert re.match(rf"scorescope: process 1 of 2 \(host \S+, pid \d+\): {said}", named[0])
     assert "process 0" not in "".join(own_lines(done.stderr))
+    # Seen once, under load: a launcher without a report. Why is not known.
+    assert "Root Cause" in done.stderr, done.stderr
     report = done.stderr[done.stderr.index("Root Cause") :]
     assert re.search(rf"rank +: 1 .*\n *exitcode +: {code}", report)
     assert said in report
