@@ -150,6 +150,8 @@ def test_checkpoints_of_one_name_are_told_apart_by_their_folders(tmp_path: Path)
     assert _labels(given) == ["one/run/network", "two/run/network", f"{tmp_path.name}/three/1000.pt"]
     with pytest.raises(UserError, match="is given twice"):
         _labels([given[0], given[0] + "/../network"])
+    (tmp_path / "latest").symlink_to(given[0])
+    assert _labels([str(tmp_path / "latest")]) == ["latest"]
 
 
 def test_a_step_is_what_a_checkpoint_says_or_the_last_number_of_its_name() -> None:

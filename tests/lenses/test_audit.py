@@ -15,9 +15,10 @@ from scorescope.data.images import ImageSet
 from scorescope.foundation import UserError
 from scorescope.lenses.audit import page
 from scorescope.lenses.audit.counting import CopyCounter
+from scorescope.lenses.audit.course import course, turns
 from scorescope.lenses.audit.findings import Findings, conclude
 from scorescope.lenses.audit.nearness import nearness, searched
-from scorescope.lenses.audit.page import course, headline, turns
+from scorescope.lenses.audit.page import headline
 from scorescope.lenses.audit.regions import regions, regions_possible, searched_regions
 from scorescope.lenses.audit.sets import AuditSets, audit_sets
 from scorescope.lenses.audit.settings import AuditSettings

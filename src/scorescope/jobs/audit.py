@@ -262,8 +262,9 @@ def _labels(models: Sequence[str]) -> list[str]:
 
     Raises UserError for a checkpoint that is given twice.
     """
-    paths = [Path(path).expanduser().resolve() for path in models]
-    twice = next((path for place, path in enumerate(paths) if path in paths[:place]), None)
+    paths = [Path(path).expanduser().absolute() for path in models]  # a link keeps its name
+    places = [path.resolve() for path in paths]
+    twice = next((path for index, path in enumerate(places) if path in places[:index]), None)
     if twice is not None:
         raise UserError(f"{twice} is given twice: audit each checkpoint once")
     found, parts = [path.stem if path.is_file() else path.name for path in paths], 1
