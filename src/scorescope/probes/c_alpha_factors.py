@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.generated import SUBCOLUMNS, draw_c_alpha_parts, render_c_alpha, share_below
-from scorescope.probes.damped_fit import best_start, descend
+from scorescope.probes.damped_fit import nearest
 
 ALPHA, CONTOUR_FREQUENCIES = 4.0, 2
 CONTOUR_NAMES = ("height", "contour cos 1", "contour sin 1", "contour cos 2", "contour sin 2")
@@ -68,15 +68,15 @@ def fit_c_alpha(images: Tensor) -> Tensor:
     best = (by_wave.topk(BEST, dim=2).indices + first[:, None]).flatten()
     starts = BEST * len(WAVES)
     repeated = flat.repeat_interleave(starts, 0)
-    found, errors = descend(
+    return nearest(
         _with_textures(contours[best], repeated, size),
         repeated,
+        starts,
         lambda factors: render_c_alpha_factors(factors, size).flatten(1),
         lambda factors: c_alpha_derivatives(factors, size),
         _bounds(size),
         STEPS,
     )
-    return best_start(found, errors, starts)
 
 
 def c_alpha_derivatives(factors: Tensor, size: int) -> Tensor:

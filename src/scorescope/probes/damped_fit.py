@@ -12,26 +12,25 @@ import torch
 from torch import Tensor
 
 
-def descend(
+def nearest(
     factors: Tensor,
     flat: Tensor,
+    starts: int,
     render: Callable[[Tensor], Tensor],
     derivatives: Callable[[Tensor], Tensor],
     bounds: tuple[Tensor, Tensor],
     steps: int,
-) -> tuple[Tensor, Tensor]:
-    """Factors nearer to each image, from those given.
+) -> Tensor:
+    """Factors of the nearest image that each is led to from its starts, (n, P).
 
     Args:
-        factors: starts, (n, P) float64.
-        flat: images, (n, d) float64.
-        render: factors (n, P) -> images (n, d).
-        derivatives: factors (n, P) -> derivatives of `render` by them, (n, d, P).
+        factors: k starts of each image, one image's after another's, (n k, P) float64.
+        flat: the image of every start, (n k, d) float64.
+        starts: k.
+        render: factors (m, P) -> images (m, d).
+        derivatives: factors (m, P) -> derivatives of `render` by them, (m, d, P).
         bounds: lowest and highest factors, (P,) each, infinite for none.
         steps: how many are tried.
-
-    Returns:
-        Factors (n, P), and the squared distance of each image to what they render, (n,).
     """
     low, high = bounds
     damping = torch.full((len(flat), 1), 1e-3, dtype=flat.dtype)
@@ -51,10 +50,5 @@ def descend(
         left = torch.where(better[:, None], left_tried, left)
         error = torch.where(better, error_tried, error)
         damping = torch.where(better[:, None], damping / 5, damping * 5).clamp(1e-12, 1e6)
-    return factors, error
-
-
-def best_start(factors: Tensor, errors: Tensor, starts: int) -> Tensor:
-    """Of `starts` fits of each image, one image's after another, (n starts, P) and (n starts,), the nearest, (n, P)."""
-    chosen = errors.view(-1, starts).argmin(1)
-    return factors.view(-1, starts, factors.shape[1])[torch.arange(len(chosen)), chosen]
+    best = error.view(-1, starts).argmin(1)
+    return factors.view(-1, starts, factors.shape[1])[torch.arange(len(best)), best]

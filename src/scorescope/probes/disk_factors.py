@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorescope.data.generated import render_disks
-from scorescope.probes.damped_fit import best_start, descend
+from scorescope.probes.damped_fit import nearest
 
 STARTS, STEPS, STEP = 3, 25, 0.5
 """Grid points that a fit starts from; damped steps; grid step of the radius in pixels."""
@@ -28,15 +28,15 @@ def fit_disks(images: Tensor) -> Tensor:
     centred = flat - flat.mean(1, keepdim=True)
     best = (centred @ templates.T).abs().topk(STARTS, dim=1).indices  # (n, STARTS)
     repeated = flat.repeat_interleave(STARTS, 0)
-    found, errors = descend(
+    return nearest(
         _with_intensities(grid[best.flatten()], repeated, size),
         repeated,
+        STARTS,
         lambda factors: render_disks(factors, size).flatten(1),
         lambda factors: disk_derivatives(factors, size),
         _bounds(size),
         STEPS,
     )
-    return best_start(found, errors, STARTS)
 
 
 def disk_derivatives(factors: Tensor, size: int) -> Tensor:
